@@ -1,0 +1,115 @@
+"""The named constants of an emitted file and the wrappers it needs: every number has a name."""
+
+from dataclasses import replace
+
+from samoyeds_gen.compiler.ops import Op, Wait
+from samoyeds_gen.compiler.plan import Constant, ConstantGroup, Plan, Wrapper
+
+
+def name_constants(plan: Plan) -> Plan:
+    """Fill `constants` and `wrappers`."""
+    groups = (_format(plan), _tile(plan), _fragments(plan), _words(plan), _memory(plan))
+    return replace(plan, constants=groups, wrappers=_wrappers(plan))
+
+
+def _group(title: str, *rows: tuple[str, int, str]) -> ConstantGroup:
+    return ConstantGroup(title, tuple(Constant(*row) for row in rows))
+
+
+def _format(plan: Plan) -> ConstantGroup:
+    f = plan.problem.format
+    return _group(
+        "Format: N of every M sub-rows of V columns are kept, 2:4 sparse inside",
+        ("kFormatN", f.n, "kept sub-rows a block"),
+        ("kFormatM", f.m, "output rows a block"),
+        ("kFormatV", f.v, "dense columns a block"),
+    )
+
+
+def _tile(plan: Plan) -> ConstantGroup:
+    s, g = plan.schedule, plan.geometry
+    return _group(
+        "Tile",
+        ("kTileM", s.tile.m, "output features a CTA"),
+        ("kTileN", s.tile.n, "tokens a CTA"),
+        ("kTileK", s.tile.k, "dense columns a stage"),
+        ("kWeightRows", g.weight_rows, "stored rows a tile touches"),
+        ("kStages", s.pipeline.stages, "depth of the ring"),
+        ("kWarpsM", s.warps.m, "warps along the features"),
+        ("kWarpsN", s.warps.n, "warps along the tokens"),
+        ("kThreads", plan.threads, "32 x kWarpsM x kWarpsN"),
+        ("kRasterGroup", s.raster.group, "tile rows walked together"),
+        ("kCtasPerSm", s.resident.ctas, "resident CTAs the compiler makes room for"),
+    )
+
+
+def _fragments(plan: Plan) -> ConstantGroup:
+    g = plan.geometry
+    return _group(
+        "Fragments of one warp",
+        ("kSets", g.accumulator_sets, "accumulator sets"),
+        ("kFragmentsM", g.fragments_m, "fragments of 16 rows"),
+        ("kFragmentsN", g.fragments_n, "fragments of 8 tokens"),
+        ("kFeaturesPerRow", g.features_per_row, "output features of one fragment row"),
+        ("kWarpFeatures", g.warp_features, "output features a warp"),
+        ("kWarpTokens", g.warp_tokens, "tokens a warp"),
+        ("kStepK", plan.atom.k, "dense columns a matrix step"),
+        ("kStepsPerWord", plan.atom.selectors, "steps one metadata word feeds"),
+        ("kMetadataWords", g.metadata_words, "metadata words a lane, fragment and tile"),
+    )
+
+
+def _words(plan: Plan) -> ConstantGroup:
+    g = plan.geometry
+    rows = [("kSteps", g.steps_per_block, "matrix steps between two fold steps, or a tile's")]
+    if g.fold != "direct":
+        rows.append(("kTilesPerWord", g.tiles_per_word, "tiles one fold word covers"))
+    if g.fold in ("exchange", "prefix"):
+        rows.append(("kEntriesPerWord", g.entries_per_word, "V-blocks one fold word covers"))
+    if g.blocks_per_tile > 1:
+        rows.append(("kBlocksPerTile", g.blocks_per_tile, "V-blocks a tile"))
+    if g.tiles_per_block > 1:
+        rows.append(("kTilesPerBlock", g.tiles_per_block, "tiles a V-block"))
+    if g.fold == "expand":
+        rows.append(("kAbsent", 15, "slot of a sub-row that is not kept"))
+    return _group("Steps and fold words", *rows)
+
+
+def _memory(plan: Plan) -> ConstantGroup:
+    g = plan.geometry
+    weight, tokens = plan.buffer("weight_ring"), plan.buffer("token_ring")
+    out_bytes = plan.problem.out_dtype.bytes
+    rows = [
+        ("kWeightRing", weight.offset, "first byte of the weight ring"),
+        ("kWeightStage", weight.bytes // weight.shape[0], "bytes a stage"),
+        ("kWeightRowBytes", g.weight_row_bytes, "bytes a stored row"),
+        ("kWeightChunks", g.weight_rows * g.weight_row_bytes // 16, "16-byte chunks a stage"),
+        ("kWeightCopies", g.weight_copies, "chunks a thread copies"),
+        ("kTokenRing", tokens.offset, "first byte of the token ring"),
+        ("kTokenStage", tokens.bytes // tokens.shape[0], "bytes a stage"),
+        ("kTokenRowBytes", g.token_row_bytes, "bytes a token"),
+        ("kTokenChunks", plan.schedule.tile.n * g.token_row_bytes // 16, "16-byte chunks a stage"),
+        ("kTokenCopies", g.token_copies, "chunks a thread copies"),
+        ("kStaging", plan.buffer("staging").offset, "first byte of the staging rows"),
+        ("kStagingStride", g.staging_stride, "bytes a staged token: 16 more keep banks apart"),
+        ("kChunkElements", 16 // out_bytes, "outputs in 16 bytes"),
+        ("kStoreChunks", g.store_chunks, "16-byte chunks a warp stores at a time"),
+    ]
+    if g.fold == "expand":
+        rows.append(("kZeros", plan.buffer("zeros").offset, "first byte of the zeros"))
+    rows.append(("kSharedBytes", plan.shared_bytes, "dynamic shared memory"))
+    return _group("Shared memory, in bytes", *rows)
+
+
+def _wrappers(plan: Plan) -> tuple[Wrapper, ...]:
+    """The PTX wrappers the operations use, in the order they are defined."""
+    ops: tuple[Op, ...] = (*plan.prologue, *plan.loop, *plan.epilogue)
+    waits = sorted({op.pending for op in ops if isinstance(op, Wait)})
+    loads = sorted({plan.atom.a_registers, plan.atom.b_registers})
+    return (
+        Wrapper("cp_async_16b"),
+        Wrapper("cp_async_commit"),
+        *(Wrapper("cp_async_wait", pending) for pending in waits),
+        *(Wrapper(f"ldmatrix_x{registers}") for registers in loads),
+        Wrapper(plan.atom.name),
+    )

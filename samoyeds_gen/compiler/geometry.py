@@ -1,0 +1,87 @@
+"""Derived numbers of a legal schedule: fragments, copies, words, registers. Decides no order."""
+
+from math import ceil, gcd
+
+from samoyeds_gen.compiler.plan import Geometry, PlanFold
+from samoyeds_gen.language.atoms import MatrixAtom, matrix_atom_named
+from samoyeds_gen.language.kernels import Ssmm
+from samoyeds_gen.language.schedule import Schedule
+
+METADATA_COLUMNS = 64  # dense columns one metadata word of a lane spans
+SLOT_COLUMNS = 256  # dense columns one expand word of a lane spans
+EXCHANGE_ENTRIES = 8  # V-blocks of one exchange word: a nibble each
+PREFIX_ENTRIES = 32  # V-blocks of one selector word: a bit each
+FRAGMENT_ROWS = 16
+FRAGMENT_TOKENS = 8
+ADDRESS_REGISTERS = 36  # addresses, counters and temporaries of the ring pipeline, as compiled
+
+
+def plan_fold(schedule: Schedule, problem: Ssmm) -> PlanFold:
+    """The fold that is really needed: with N = M no sub-row is absent and rows stay in place."""
+    return "direct" if problem.format.n == problem.format.m else schedule.stationary.fold
+
+
+def weight_rows(schedule: Schedule, problem: Ssmm) -> int:
+    """Stored rows a tile touches; one more block where M does not divide the tile."""
+    f, m = problem.format, schedule.tile.m
+    if f.plain:
+        return m
+    worst_start = f.m - gcd(m, f.m)
+    return ((worst_start + m - 1) // f.m + 1) * f.n
+
+
+def derive_geometry(schedule: Schedule, problem: Ssmm) -> Geometry:
+    """All numbers the plan needs. The legality rules have made every division exact."""
+    tile, warps, f = schedule.tile, schedule.warps, problem.format
+    atom = matrix_atom_named(schedule.tensorize)
+    fold = plan_fold(schedule, problem)
+    per_row = f.m if fold in ("exchange", "prefix") else 1
+    rows = tile.m // per_row
+    sets = f.m if fold in ("exchange", "prefix") else 1
+    fragments_m = rows // warps.m // FRAGMENT_ROWS
+    fragments_n = tile.n // warps.n // FRAGMENT_TOKENS
+    steps = tile.k // atom.k
+    blocks = max(1, tile.k // f.v) if fold in ("exchange", "prefix") else 1
+    entries = {"exchange": EXCHANGE_ENTRIES, "prefix": PREFIX_ENTRIES}.get(fold, 0)
+    weight_chunks = weight_rows(schedule, problem) * tile.k // 16
+    token_chunks = tile.n * tile.k // 8
+    warp_features = tile.m // warps.m
+    feature_bytes = warp_features * problem.out_dtype.bytes
+    return Geometry(
+        fold=fold,
+        weight_rows=weight_rows(schedule, problem),
+        fragment_rows=rows,
+        features_per_row=per_row,
+        accumulator_sets=sets,
+        fragments_m=fragments_m,
+        fragments_n=fragments_n,
+        steps=steps,
+        blocks_per_tile=blocks,
+        tiles_per_block=max(1, f.v // tile.k) if fold in ("exchange", "prefix") else 1,
+        steps_per_block=steps // blocks,
+        tiles_per_word=entries * f.v // tile.k if entries else SLOT_COLUMNS // tile.k,
+        entries_per_word=entries or 8,
+        metadata_words=tile.k // METADATA_COLUMNS,
+        weight_row_bytes=tile.k,
+        token_row_bytes=2 * tile.k,
+        weight_copies=ceil(weight_chunks / warps.threads),
+        token_copies=ceil(token_chunks / warps.threads),
+        weight_copies_even=weight_chunks % warps.threads == 0,
+        token_copies_even=token_chunks % warps.threads == 0,
+        warp_features=warp_features,
+        warp_tokens=tile.n // warps.n,
+        staging_stride=feature_bytes + 16,
+        store_chunks=FRAGMENT_TOKENS * feature_bytes // 16,
+        registers=register_estimate(atom, fold, sets, fragments_m, fragments_n, problem),
+    )
+
+
+def register_estimate(
+    atom: MatrixAtom, fold: PlanFold, sets: int, fragments_m: int, fragments_n: int, problem: Ssmm
+) -> int:
+    """32-bit registers a thread will need, from below: what is live through the k loop."""
+    accumulators = sets * fragments_m * fragments_n * atom.d_registers
+    fragments = fragments_m * atom.a_registers + fragments_n * atom.b_registers
+    planes = max(1, problem.format.m - 1) if fold == "prefix" else 1
+    words = {"direct": 0, "expand": 2 * fragments_m}.get(fold, 4 * fragments_m * planes)
+    return accumulators + fragments + words + 2 * fragments_m + ADDRESS_REGISTERS

@@ -1,0 +1,314 @@
+"""What makes a schedule legal for a problem and a target: one function a rule.
+
+Each rule returns None or a Violation; `check_legal` raises for the first, citing the line of the
+directive that broke it. Rules run in order, so a later one may rely on the earlier ones.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from samoyeds_gen.compiler.geometry import (
+    FRAGMENT_ROWS,
+    FRAGMENT_TOKENS,
+    METADATA_COLUMNS,
+    derive_geometry,
+    plan_fold,
+    weight_rows,
+)
+from samoyeds_gen.errors import ScheduleError
+from samoyeds_gen.language.atoms import copy_atom_named, matrix_atom_named
+from samoyeds_gen.language.kernels import ALGORITHMS, Ssmm
+from samoyeds_gen.language.layouts import swizzle_named
+from samoyeds_gen.language.schedule import Schedule
+from samoyeds_gen.language.targets import Target, target_named
+
+MAX_WARPS = 32
+MAX_TILE_K = 128
+MAX_STAGES = 12
+MAX_EXCHANGE_M = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a rule looks at."""
+
+    schedule: Schedule
+    problem: Ssmm
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """Why a rule refuses: the numbers, the remedy, and the directive to blame."""
+
+    sentence: str
+    remedy: str
+    directive: str
+
+
+Rule = Callable[[Case], Violation | None]
+
+
+def algorithm_known(case: Case) -> Violation | None:
+    """The algorithm is one this compiler has."""
+    names = [each.name for each in ALGORITHMS]
+    if case.schedule.algorithm in names:
+        return None
+    return Violation(
+        f"algorithm {case.schedule.algorithm!r} is not one of {', '.join(names)}",
+        "schedule one of these",
+        "target",
+    )
+
+
+def target_order(case: Case) -> Violation | None:
+    """A schedule runs on its own target and later ones."""
+    least = target_named(case.schedule.target)
+    if case.target.accepts(least):
+        return None
+    return Violation(
+        f"a schedule for {least.name} cannot be compiled for {case.target.name}",
+        f"compile for {least.name}" + ("" if least.specific else " or a later target"),
+        "target",
+    )
+
+
+def atom_target(case: Case) -> Violation | None:
+    """The target has the instructions the atoms name."""
+    for atom in (
+        matrix_atom_named(case.schedule.tensorize),
+        copy_atom_named(case.schedule.pipeline.copy),
+    ):
+        if case.target.capability < atom.least_capability:
+            return Violation(
+                f"{atom.name} needs sm_{atom.least_capability}, the target is {case.target.name}",
+                "choose a later target",
+                "tensorize",
+            )
+    return None
+
+
+def warps_count(case: Case) -> Violation | None:
+    """A CTA has at most 1024 threads."""
+    warps = case.schedule.warps
+    if warps.m * warps.n <= MAX_WARPS:
+        return None
+    return Violation(
+        f"{warps.m} x {warps.n} warps are {warps.m * warps.n}, more than {MAX_WARPS}",
+        "use fewer warps",
+        "warps",
+    )
+
+
+def tile_k(case: Case) -> Violation | None:
+    """A ring stage holds whole metadata words, and rows no longer than a swizzle."""
+    k = case.schedule.tile.k
+    if k % METADATA_COLUMNS == 0 and k <= MAX_TILE_K:
+        return None
+    return Violation(
+        f"tile k={k} is not {METADATA_COLUMNS} or {MAX_TILE_K}",
+        f"use k={METADATA_COLUMNS} or k={MAX_TILE_K}",
+        "tile",
+    )
+
+
+def tile_m(case: Case) -> Violation | None:
+    """Every warp owns whole 16-row fragments; folded rows count M output features each."""
+    fold = plan_fold(case.schedule, case.problem)
+    per_row = case.problem.format.m if fold in ("exchange", "prefix") else 1
+    step = FRAGMENT_ROWS * per_row * case.schedule.warps.m
+    m = case.schedule.tile.m
+    if m % step == 0:
+        return None
+    lower = m // step * step
+    options = f"m={lower} or m={lower + step}" if lower else f"m={step}"
+    return Violation(
+        f"tile m={m} is not a multiple of {step} = {FRAGMENT_ROWS} rows x {per_row} features "
+        f"x {case.schedule.warps.m} warps",
+        f"use {options}, or other warps",
+        "tile",
+    )
+
+
+def tile_n(case: Case) -> Violation | None:
+    """Every warp owns whole 8-token fragments."""
+    step = FRAGMENT_TOKENS * case.schedule.warps.n
+    n = case.schedule.tile.n
+    if n % step == 0:
+        return None
+    return Violation(
+        f"tile n={n} is not a multiple of {step} = {FRAGMENT_TOKENS} tokens "
+        f"x {case.schedule.warps.n} warps",
+        f"use n={(n // step + 1) * step}, or other warps",
+        "tile",
+    )
+
+
+def fold_format(case: Case) -> Violation | None:
+    """exchange and prefix need one kept sub-row a block; exchange at most 8 sets."""
+    f, fold = case.problem.format, plan_fold(case.schedule, case.problem)
+    if fold in ("exchange", "prefix") and f.n != 1:
+        return Violation(
+            f"fold {fold} needs N = 1, the format is ({f})", "use fold='expand'", "stationary"
+        )
+    if fold in ("exchange", "prefix") and f.m > MAX_EXCHANGE_M:
+        return Violation(
+            f"fold {fold} needs M <= {MAX_EXCHANGE_M}, the format is ({f})",
+            "use fold='expand'",
+            "stationary",
+        )
+    return None
+
+
+def fold_period(case: Case) -> Violation | None:
+    """Sub-row changes fall at fixed places of the tile."""
+    f, k = case.problem.format, case.schedule.tile.k
+    fold = plan_fold(case.schedule, case.problem)
+    if fold not in ("exchange", "prefix") or f.v % k == 0 or k % f.v == 0:
+        return None
+    return Violation(
+        f"fold {fold} with V={f.v} changes rows at places that differ from tile to tile of k={k}",
+        "use fold='expand', or a V that divides tile k or is a multiple of it",
+        "stationary",
+    )
+
+
+def fold_atom(case: Case) -> Violation | None:
+    """A matrix step stays inside one sub-row."""
+    f, atom = case.problem.format, matrix_atom_named(case.schedule.tensorize)
+    fold = plan_fold(case.schedule, case.problem)
+    if fold not in ("exchange", "prefix") or f.v % atom.k == 0:
+        return None
+    return Violation(
+        f"one {atom.name} step of k={atom.k} would span {atom.k / f.v:g} sub-rows of V={f.v}",
+        "use atoms.MMA_SP_M16N8K16, or fold='expand'",
+        "tensorize",
+    )
+
+
+def fold_step(case: Case) -> Violation | None:
+    """The expand fold addresses 16-byte chunks of a k32 step."""
+    atom = matrix_atom_named(case.schedule.tensorize)
+    if plan_fold(case.schedule, case.problem) != "expand" or atom.k == 32:
+        return None
+    return Violation(
+        f"fold expand needs a k32 step, {atom.name} has k={atom.k}",
+        "use atoms.MMA_SP_M16N8K32",
+        "tensorize",
+    )
+
+
+def ring_depth(case: Case) -> Violation | None:
+    """A ring overlaps only from two stages up; more than a dozen is a typing mistake."""
+    stages = case.schedule.pipeline.stages
+    if 2 <= stages <= MAX_STAGES:
+        return None
+    return Violation(
+        f"pipeline stages={stages} is outside 2..{MAX_STAGES}",
+        "use at least two stages" if stages < 2 else "use fewer stages",
+        "pipeline",
+    )
+
+
+def swizzle_row(case: Case) -> Violation | None:
+    """A swizzle permutes the chunks of exactly one row length, or nothing."""
+    layout, k = case.schedule.layout, case.schedule.tile.k
+    for operand, name, row in (("weight.data", layout.weight, k), ("tokens", layout.tokens, 2 * k)):
+        swizzle = swizzle_named(name)
+        if swizzle.bits and swizzle.row_bytes != row:
+            return Violation(
+                f"{operand} rows take {row} bytes at tile k={k}, "
+                f"{name} is for rows of {swizzle.row_bytes}",
+                f"use layouts.XOR_{row}B",
+                f"layout.{operand}",
+            )
+    return None
+
+
+def resident_threads(case: Case) -> Violation | None:
+    """The resident CTAs' threads fit one SM."""
+    ctas, threads = case.schedule.resident.ctas, case.schedule.warps.threads
+    if ctas * threads <= case.target.threads_per_sm:
+        return None
+    return Violation(
+        f"{ctas} resident CTAs of {threads} threads exceed the {case.target.threads_per_sm} "
+        f"of a {case.target.name} SM",
+        "ask for fewer CTAs",
+        "resident",
+    )
+
+
+def registers(case: Case) -> Violation | None:
+    """Accumulators and fragments fit the registers a thread can have."""
+    schedule, target = case.schedule, case.target
+    share = target.registers_per_sm // (schedule.resident.ctas * schedule.warps.threads)
+    limit = min(target.registers_per_thread, share // 8 * 8)
+    needed = derive_geometry(schedule, case.problem).registers
+    if needed <= limit or schedule.resident.spills:
+        return None
+    return Violation(
+        f"about {needed} registers a thread are needed, {limit} are there for "
+        f"{schedule.warps.threads} threads x {schedule.resident.ctas} CTAs",
+        "use a smaller tile or more warps",
+        "tile",
+    )
+
+
+def shared_limit(case: Case) -> Violation | None:
+    """The ring fits the shared memory of one CTA."""
+    schedule, target = case.schedule, case.target
+    rows = weight_rows(schedule, case.problem)
+    stage = (rows + 2 * schedule.tile.n) * schedule.tile.k
+    needed = schedule.pipeline.stages * stage
+    limit = min(
+        target.shared_per_cta, target.shared_per_sm // schedule.resident.ctas - 1024
+    ) - (128 if plan_fold(schedule, case.problem) == "expand" else 0)
+    if needed <= limit:
+        return None
+    fits = limit // stage
+    return Violation(
+        f"{schedule.pipeline.stages} stages of {stage} bytes take {needed}, "
+        f"{target.name} has {limit} for each of {schedule.resident.ctas} CTAs",
+        f"use stages={fits}" if fits >= 2 else "use a smaller tile",
+        "pipeline",
+    )
+
+
+RULES: dict[str, Rule] = {
+    "algorithm-known": algorithm_known,
+    "target-order": target_order,
+    "atom-target": atom_target,
+    "warps-count": warps_count,
+    "tile-k": tile_k,
+    "fold-format": fold_format,
+    "fold-period": fold_period,
+    "fold-atom": fold_atom,
+    "fold-step": fold_step,
+    "tile-m": tile_m,
+    "tile-n": tile_n,
+    "ring-depth": ring_depth,
+    "swizzle-row": swizzle_row,
+    "resident-threads": resident_threads,
+    "registers": registers,
+    "shared-limit": shared_limit,
+}
+
+
+def first_violation(schedule: Schedule, problem: Ssmm, target: Target) -> str | None:
+    """The name of the first broken rule, None for a legal schedule."""
+    case = Case(schedule, problem, target)
+    return next((name for name, rule in RULES.items() if rule(case)), None)
+
+
+def check_legal(schedule: Schedule, problem: Ssmm, target: Target) -> None:
+    """Raise `ScheduleError` for the first broken rule, with the line that broke it."""
+    case = Case(schedule, problem, target)
+    for name, rule in RULES.items():
+        violation = rule(case)
+        if violation is not None:
+            raise ScheduleError(
+                violation.sentence,
+                rule=name,
+                remedy=violation.remedy,
+                where=schedule.place_of(violation.directive),
+            )

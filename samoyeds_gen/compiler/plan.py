@@ -1,0 +1,165 @@
+"""The kernel plan: every number, order and synchronisation of one kernel, as frozen values.
+
+Passes refine it, `print_plan` shows it, `emit` arranges it as CUDA C++. Nothing in it depends on
+m, n or k: those are run-time parameters of the kernel.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from samoyeds_gen.compiler.ops import Op
+from samoyeds_gen.language.atoms import MatrixAtom
+from samoyeds_gen.language.kernels import Ssmm
+from samoyeds_gen.language.layouts import Swizzle
+from samoyeds_gen.language.schedule import Schedule
+from samoyeds_gen.language.targets import Target
+
+PlanFold = Literal["direct", "exchange", "prefix", "expand"]
+Section = Literal["prologue", "loop", "epilogue"]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """The tile in fragments, stages and blocks. Rows are stored rows, except `fragment` rows of
+    the expand fold, which are output rows; `*_bytes` are bytes, `*_chunks` 16-byte chunks.
+    """
+
+    fold: PlanFold
+    weight_rows: int
+    fragment_rows: int
+    features_per_row: int
+    accumulator_sets: int
+    fragments_m: int
+    fragments_n: int
+    steps: int
+    blocks_per_tile: int
+    tiles_per_block: int
+    steps_per_block: int
+    tiles_per_word: int
+    entries_per_word: int
+    metadata_words: int
+    weight_row_bytes: int
+    token_row_bytes: int
+    weight_copies: int
+    token_copies: int
+    weight_copies_even: bool
+    token_copies_even: bool
+    warp_features: int
+    warp_tokens: int
+    staging_stride: int
+    store_chunks: int
+    registers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A named constant of the emitted file, with the sentence that explains it."""
+
+    name: str
+    value: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantGroup:
+    """Constants that belong together, under one section comment."""
+
+    title: str
+    constants: tuple[Constant, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A buffer in shared memory or registers; `first` and `last` bound its life."""
+
+    name: str
+    space: Literal["shared", "register"]
+    element: str
+    shape: tuple[int, ...]
+    bytes: int
+    note: str
+    swizzle: Swizzle | None = None
+    first: Section = "prologue"
+    last: Section = "loop"
+    offset: int = 0
+
+    @property
+    def end(self) -> int:
+        """First byte after the buffer."""
+        return self.offset + self.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A kernel parameter: its name, its C declaration, and what the launcher passes for it."""
+
+    name: str
+    declaration: str
+    source: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """A derived weight array the launcher must pass: `source` names it, the numbers pad it."""
+
+    source: str
+    rows: Literal["stored", "output"]
+    row_multiple: int
+    k_multiple: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapper:
+    """A PTX instruction's function in the emitted file: its macro, and an immediate if it has one."""
+
+    macro: str
+    pending: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One kernel, ready to be emitted."""
+
+    entry: str
+    schedule: Schedule
+    problem: Ssmm
+    target: Target
+    atom: MatrixAtom
+    geometry: Geometry
+    template: str
+    parameters: tuple[Parameter, ...]
+    packings: tuple[Packing, ...]
+    buffers: tuple[Buffer, ...] = ()
+    constants: tuple[ConstantGroup, ...] = ()
+    wrappers: tuple[Wrapper, ...] = ()
+    setup: tuple[Op, ...] = ()
+    prologue: tuple[Op, ...] = ()
+    loop: tuple[Op, ...] = ()
+    epilogue: tuple[Op, ...] = ()
+    shared_bytes: int = 0
+
+    @property
+    def source_name(self) -> str:
+        """The name NVRTC reports errors under."""
+        return f"{self.entry}.cu"
+
+    @property
+    def threads(self) -> int:
+        """Threads of one CTA."""
+        return self.schedule.warps.threads
+
+    @property
+    def tile(self) -> tuple[int, int, int]:
+        """Output features, tokens and dense columns of one CTA step."""
+        tile = self.schedule.tile
+        return tile.m, tile.n, tile.k
+
+    def grid(self, m: int, n: int) -> tuple[int, int, int]:
+        """CTAs for an m x n output: one a tile, walked in raster order."""
+        tile = self.schedule.tile
+        return (-(-m // tile.m) * -(-n // tile.n), 1, 1)
+
+    def buffer(self, name: str) -> Buffer:
+        """The buffer of this name; KeyError if there is none."""
+        return {each.name: each for each in self.buffers}[name]

@@ -1,0 +1,52 @@
+"""Where shared buffers lie: byte offsets, with buffers of disjoint lives sharing bytes."""
+
+from dataclasses import replace
+
+from samoyeds_gen.compiler.dependence import shares_allowed
+from samoyeds_gen.compiler.plan import Buffer, Plan
+from samoyeds_gen.errors import ScheduleError
+
+ALIGNMENT = 128
+SECTIONS = ("prologue", "loop", "epilogue")
+
+
+def place_buffers(plan: Plan) -> Plan:
+    """Give every shared buffer its offset, first fit among those alive at the same time.
+
+    Raises `ScheduleError` when the sum exceeds what the target gives one CTA.
+    """
+    shared = [each for each in plan.buffers if each.space == "shared"]
+    lives = [(SECTIONS.index(each.first), SECTIONS.index(each.last)) for each in shared]
+    conflicts = shares_allowed(lives)
+    placed: dict[int, Buffer] = {}
+    for position, buffer in enumerate(shared):
+        rivals = sorted(
+            (placed[other] for other in conflicts.neighbors(position) if other in placed),
+            key=lambda each: each.offset,
+        )
+        placed[position] = replace(buffer, offset=_first_fit(buffer.bytes, rivals))
+    total = max(each.end for each in placed.values())
+    _require_fit(plan, total)
+    registers = tuple(each for each in plan.buffers if each.space == "register")
+    buffers = (*(placed[position] for position in range(len(shared))), *registers)
+    return replace(plan, buffers=buffers, shared_bytes=total)
+
+
+def _first_fit(size: int, rivals: list[Buffer]) -> int:
+    offset = 0
+    for rival in rivals:
+        if offset + size <= rival.offset:
+            break
+        offset = -(-max(offset, rival.end) // ALIGNMENT) * ALIGNMENT
+    return offset
+
+
+def _require_fit(plan: Plan, total: int) -> None:
+    limit = plan.target.shared_per_cta
+    if total > limit:
+        raise ScheduleError(
+            f"the kernel needs {total} bytes of shared memory, {plan.target.name} has {limit}",
+            rule="shared-limit",
+            remedy="use a smaller tile or fewer stages",
+            where=plan.schedule.place_of("tile"),
+        )

@@ -1,0 +1,45 @@
+"""`Arrays` on torch, on the device of one tensor. The only module of the room that imports torch.
+
+Decides nothing: every result has the bits numpy gives.
+"""
+
+import torch
+
+from samoyeds_gen.formats.arrays import Array
+
+
+class TorchArrays:
+    """`Arrays` on the tensors of one device."""
+
+    chunk = 1 << 24
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def cast(self, array: Array, kind: str) -> Array:
+        """See Arrays."""
+        return array.to(getattr(torch, kind))
+
+    def view(self, array: Array, kind: str) -> Array:
+        """See Arrays."""
+        return array.contiguous().view(getattr(torch, kind))
+
+    def full(self, shape: tuple[int, ...], value: float, kind: str) -> Array:
+        """See Arrays."""
+        return torch.full(shape, value, dtype=getattr(torch, kind), device=self.device)
+
+    def arange(self, count: int) -> Array:
+        """See Arrays."""
+        return torch.arange(count, device=self.device)
+
+    def where(self, condition: Array, yes: Array, no: Array) -> Array:
+        """See Arrays."""
+        return torch.where(condition, yes, no)
+
+    def stack(self, parts: list[Array]) -> Array:
+        """See Arrays."""
+        return torch.stack(parts, dim=-1)
+
+    def nonzero(self, mask: Array) -> Array:
+        """See Arrays."""
+        return mask.reshape(-1).nonzero().reshape(-1)

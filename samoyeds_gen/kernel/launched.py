@@ -1,0 +1,102 @@
+"""One call on a GPU: arrays of the caller's library, on the caller's stream."""
+
+import sys
+from typing import Any
+
+from samoyeds_gen.compiler import Plan
+from samoyeds_gen.errors import LaunchError
+from samoyeds_gen.kernel.arguments import Call, check_rows
+from samoyeds_gen.kernel.packing import on_device
+from samoyeds_gen.kernel.simulated import ROW_ALIGNMENT, padded_rows
+from samoyeds_gen.runtime import (
+    ArrayView,
+    LoadedKernel,
+    allocate,
+    current_stream,
+    describe,
+    fetch,
+    host_array,
+    stage,
+    stream_for,
+)
+
+ALIGNMENT_BYTES = 16
+
+
+def launch(
+    plan: Plan, loaded: LoadedKernel, call: Call, device: int, stream: Any, check: bool
+) -> Any:
+    """Queue the kernel and return out [n, m]; device arrays are neither copied nor waited for.
+
+    Host arrays are staged to the GPU and the result is fetched, which waits for the kernel.
+    """
+    on_host = call.tokens.kind == "host"
+    if stream is None:
+        stream = current_stream(device) if on_host else stream_for(call.tokens)
+    if call.selection is not None and (check or call.selection.kind == "host"):
+        check_rows(call.selection, call.tokens, _values(call.selection, stream))
+    tokens = _aligned_tokens(call.tokens, device, stream)
+    views = {
+        "tokens": tokens,
+        **{
+            name: view if view.kind == "device" else stage(view, device, stream=stream)
+            for name, view in (
+                ("selection", call.selection),
+                ("bias", call.bias),
+                ("scale", call.scale),
+            )
+            if view is not None
+        },
+    }
+    out, out_view = allocate(
+        (call.n, call.m), plan.problem.out_dtype.name, like=tokens, stream=stream
+    )
+    if call.n:
+        weights = on_device(call.w, plan, device)
+        values = {
+            **weights,
+            **views,
+            "out": out_view,
+            "tokens.stride": tokens.strides[0] if call.tokens.shape[0] > 1 else ROW_ALIGNMENT,
+            "out.stride": call.m,
+            "m": call.m,
+            "n": call.n,
+            "k": call.k,
+            "tokens.count": call.tokens.shape[0],
+        }
+        arguments = [values[parameter.source] for parameter in plan.parameters]
+        loaded.launch(plan.grid(call.m, call.n), plan.threads, arguments, stream)
+    return _to_host(out_view, call.tokens, stream) if on_host else out
+
+
+def _to_host(out: ArrayView, like: ArrayView, stream: Any) -> Any:
+    array, view = allocate(out.shape, out.dtype, like=like)
+    fetch(out, into=view, stream=stream)
+    return array
+
+
+def _values(selection: ArrayView, stream: Any) -> Any:
+    return host_array(selection) if selection.kind == "host" else fetch(selection, stream=stream)
+
+
+def _aligned_tokens(view: ArrayView, device: int, stream: Any) -> ArrayView:
+    """Tokens on the GPU with rows at 16-byte boundaries; a padded copy where they are not."""
+    aligned = view.strides[0] % ROW_ALIGNMENT == 0 or view.shape[0] <= 1
+    if view.kind == "host":
+        rows = host_array(view)
+        if rows.size and rows.shape[1] % ROW_ALIGNMENT:
+            rows, _ = padded_rows(rows)
+        return stage(rows, device, stream=stream)
+    if aligned and view.pointer % ALIGNMENT_BYTES == 0:
+        return view
+    torch = sys.modules.get("torch")
+    if view.family == "torch" and torch is not None:
+        count, k = view.shape
+        width = -(-k // ROW_ALIGNMENT) * ROW_ALIGNMENT
+        copy = torch.zeros((count, width), dtype=view.owner.dtype, device=view.owner.device)
+        copy[:, :k] = view.owner
+        return describe(copy)
+    raise LaunchError(
+        f"token rows of {view.shape[1]} elements do not start at 16-byte boundaries",
+        remedy="pad k to a multiple of 8, or pass a torch tensor, which is padded for you",
+    )

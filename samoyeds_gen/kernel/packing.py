@@ -1,0 +1,59 @@
+"""The weight arrays a plan asks for, packed once per weight, padding and device."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from samoyeds_gen.compiler import Packing, Plan
+from samoyeds_gen.formats import (
+    SparseWeight,
+    expand_slots,
+    fragment_metadata,
+    selector_words,
+    swap_codes,
+)
+from samoyeds_gen.runtime import ArrayView, describe, stage
+
+Words = npt.NDArray[np.uint32]
+
+
+def packed(w: SparseWeight, plan: Plan) -> dict[str, Words]:
+    """Every derived array of the plan, as uint32 on the host; made once per weight."""
+    arrays: dict[str, Words] = {}
+    for packing in plan.packings:
+        build: Callable[[SparseWeight], dict[str, Words]] = lambda w, p=packing: _build(w, p)  # type: ignore[misc]
+        arrays |= w.derived(("packing", packing), build)
+    return arrays
+
+
+def _build(w: SparseWeight, packing: Packing) -> dict[str, Words]:
+    host = w.numpy()
+    rows = packing.row_multiple
+    match packing.source:
+        case "weight.metadata":
+            words = fragment_metadata(
+                host, rows=packing.rows, row_multiple=rows, k_multiple=packing.k_multiple
+            )
+            return {"weight.metadata": words}
+        case "weight.swaps":
+            codes, placement = swap_codes(host, row_multiple=rows)
+            return {"weight.swaps": codes, "weight.placement": placement}
+        case "weight.selectors":
+            return {"weight.selectors": selector_words(host, row_multiple=rows)}
+        case "weight.slots":
+            return {"weight.slots": expand_slots(host, row_multiple=rows)}
+    raise AssertionError(f"no packing makes {packing.source}")
+
+
+def on_device(w: SparseWeight, plan: Plan, device: int) -> dict[str, ArrayView]:
+    """`weight.data` and every derived array in the memory of GPU `device`, uploaded once."""
+
+    def upload(w: SparseWeight) -> dict[str, ArrayView]:
+        data = describe(w.data)
+        if data.kind == "host" or data.device != device:
+            data = stage(w.numpy().data, device)
+        words = {name: stage(array, device) for name, array in packed(w, plan).items()}
+        return {"weight.data": data, **words}
+
+    return w.derived(("device", plan.packings, device), upload)

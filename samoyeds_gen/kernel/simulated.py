@@ -1,0 +1,109 @@
+"""One call on the simulator: host arrays in, a numpy array out, no GPU."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from samoyeds_gen.compiler import Plan
+from samoyeds_gen.errors import LaunchError
+from samoyeds_gen.formats import ELEMENTS
+from samoyeds_gen.kernel.arguments import Call, check_rows
+from samoyeds_gen.kernel.packing import packed
+from samoyeds_gen.runtime import ArrayView, Build, host_array
+from samoyeds_gen.simulator import Pointer, Report, parse, run
+
+WORK_LIMIT = 2**30
+ROW_ALIGNMENT = 8  # elements: 16 bytes of a 16-bit type
+
+Array = np.ndarray[Any, Any]
+
+
+def simulated_work(plan: Plan, call: Call) -> int:
+    """Dense multiply-adds the simulator will go through, whole tiles counted."""
+    tile_m, tile_n, tile_k = plan.tile
+    return (
+        -(-call.m // tile_m) * tile_m * -(-call.n // tile_n) * tile_n * -(-call.k // tile_k) * tile_k
+    )
+
+
+def require_simulable(plan: Plan, call: Call) -> None:
+    """Refuse a problem that would keep the simulator busy for minutes."""
+    work = simulated_work(plan, call)
+    if work > WORK_LIMIT:
+        raise LaunchError(
+            f"m={call.m}, k={call.k}, n={call.n} is {work:.2e} multiply-adds, the simulator is "
+            f"limited to {WORK_LIMIT:.2e} by device='auto'",
+            remedy="use a smaller problem, a GPU, or device='cpu' to wait for it",
+        )
+
+
+def simulate(
+    plan: Plan,
+    build: Build,
+    call: Call,
+    progress: Callable[[int, int], None] | None = None,
+    check: bool = True,
+) -> tuple[Array, Report]:
+    """Run the plan's PTX and return out [n, m] with what the simulator counted.
+
+    Output bytes start as a poison value, so that an element never written shows as NaN.
+    """
+    pointers = {name: Pointer(array, name=name) for name, array in packed(call.w, plan).items()}
+    pointers["weight.data"] = Pointer(call.w.numpy().data, name="weight.data")
+    tokens, stride = token_rows(call.tokens)
+    pointers["tokens"] = Pointer(tokens, name="tokens")
+    for name, view in (("selection", call.selection), ("bias", call.bias), ("scale", call.scale)):
+        if view is not None:
+            pointers[name] = Pointer(np.ascontiguousarray(host_array(view)), name=name)
+    if call.selection is not None and check:
+        check_rows(call.selection, call.tokens, host_array(call.selection))
+    out = np.empty((call.n, call.m), ELEMENTS[plan.problem.out_dtype.name])
+    out.view(np.uint8)[...] = 0xFF
+    pointers["out"] = Pointer(out, name="out", writable=True)
+    numbers = {
+        "tokens.stride": np.int64(stride),
+        "out.stride": np.int64(call.m),
+        "m": np.int32(call.m),
+        "n": np.int32(call.n),
+        "k": np.int32(call.k),
+        "tokens.count": np.int64(call.tokens.shape[0]),
+    }
+    values = {**pointers, **numbers}
+    report = run(
+        parse(build.ptx),
+        plan.entry,
+        grid=plan.grid(call.m, call.n),
+        block=(plan.threads, 1, 1),
+        shared_bytes=plan.shared_bytes,
+        arguments=[values[parameter.source] for parameter in plan.parameters],
+        progress=progress,
+    )
+    return out, report
+
+
+def token_rows(view: ArrayView) -> tuple[Array, int]:
+    """The tokens as one flat allocation and their row stride in elements.
+
+    A stride of whole 16-byte chunks is kept, so that strided views are tested as they are;
+    otherwise the rows are copied with padding.
+    """
+    rows = host_array(view)
+    count, k = rows.shape
+    stride = view.strides[0]
+    if count == 0 or k == 0:
+        return np.zeros(1, rows.dtype), ROW_ALIGNMENT
+    if count > 1 and stride >= k and stride % ROW_ALIGNMENT == 0:
+        length = (count - 1) * stride + k
+        flat = np.lib.stride_tricks.as_strided(rows, (length,), (rows.itemsize,), writeable=False)
+        return flat, stride
+    return padded_rows(rows)
+
+
+def padded_rows(rows: Array) -> tuple[Array, int]:
+    """A copy of the rows whose stride is whole 16-byte chunks, zeros between."""
+    count, k = rows.shape
+    stride = -(-k // ROW_ALIGNMENT) * ROW_ALIGNMENT
+    copy = np.zeros((count, stride), rows.dtype)
+    copy[:, :k] = rows
+    return copy, stride

@@ -1,0 +1,73 @@
+"""Instruction atoms as data: what a schedule may build its pipeline from.
+
+An atom's meaning lives in the simulator; its text lives in templates/_ptx.cuh.jinja under the
+atom's name. Shapes and fragment sizes are from the PTX ISA, "Warp-level matrix instructions".
+"""
+
+from dataclasses import dataclass
+
+from samoyeds_gen.errors import ScheduleError
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixAtom:
+    """A warp-level sparse matrix step: D[m, n] += A[m, k/2 stored] B[k, n].
+
+    Register counts are 32-bit words a thread; `selectors` is how many steps one metadata word
+    feeds: 2 for k32, 4 for k16. For k32 only selectors 0 and 1 are defined (ptxas accepts 2 for
+    f16 and refuses it for bf16), which is why the plan derives them from this number.
+    """
+
+    name: str
+    m: int
+    n: int
+    k: int
+    a_registers: int
+    b_registers: int
+    d_registers: int
+    selectors: int
+    least_capability: int
+    dtypes: tuple[str, ...] = ("float16", "bfloat16")
+
+
+@dataclass(frozen=True, slots=True)
+class CopyAtom:
+    """An asynchronous global-to-shared copy of `bytes` a thread."""
+
+    name: str
+    bytes: int
+    least_capability: int
+
+
+MMA_SP_M16N8K32 = MatrixAtom("mma_sp_m16n8k32", 16, 8, 32, 4, 4, 4, 2, 80)
+MMA_SP_M16N8K16 = MatrixAtom("mma_sp_m16n8k16", 16, 8, 16, 2, 2, 4, 4, 80)
+CP_ASYNC_16B = CopyAtom("cp_async_16b", 16, 80)
+
+MATRIX_ATOMS = (MMA_SP_M16N8K32, MMA_SP_M16N8K16)
+COPY_ATOMS = (CP_ASYNC_16B,)
+
+
+def matrix_atom_named(name: str) -> MatrixAtom:
+    """Look a matrix atom up by name. Raises `ScheduleError` naming the known ones."""
+    for atom in MATRIX_ATOMS:
+        if atom.name == name:
+            return atom
+    names = ", ".join(atom.name for atom in MATRIX_ATOMS)
+    raise ScheduleError(
+        f"matrix atom {name!r} is not one of {names}",
+        rule="atom-known",
+        remedy=f"use one of {names}",
+    )
+
+
+def copy_atom_named(name: str) -> CopyAtom:
+    """Look a copy atom up by name. Raises `ScheduleError` naming the known ones."""
+    for atom in COPY_ATOMS:
+        if atom.name == name:
+            return atom
+    names = ", ".join(atom.name for atom in COPY_ATOMS)
+    raise ScheduleError(
+        f"copy atom {name!r} is not one of {names}",
+        rule="atom-known",
+        remedy=f"use one of {names}",
+    )

@@ -1,0 +1,299 @@
+"""The directives a schedule file is written in, and the decorator that makes it a schedule.
+
+Directives only record; whether the result is legal for a format and target is decided by
+`compiler.legality`, which cites the line recorded here.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from samoyeds_gen.errors import ScheduleError, Where
+from samoyeds_gen.formats import Format
+from samoyeds_gen.language.atoms import CopyAtom, MatrixAtom
+from samoyeds_gen.language.dtypes import DType
+from samoyeds_gen.language.kernels import Algorithm, Operand, WeightOperand
+from samoyeds_gen.language.layouts import Swizzle, swizzle_for_row
+from samoyeds_gen.language.schedule import (
+    FOLDS,
+    Fold,
+    Layout,
+    Pack,
+    Pipeline,
+    Raster,
+    Resident,
+    Schedule,
+    Stationary,
+    Tile,
+    Warps,
+)
+from samoyeds_gen.language.targets import target_named
+
+REQUIRED = ("tile", "warps", "tensorize", "stationary", "pipeline")
+
+
+class Directives:
+    """What a schedule function receives as `s`: each call records one directive.
+
+    Every directive may be given once per operand; all arguments are checked where they are
+    written, and a mistake is a `ScheduleError` naming file and line.
+    """
+
+    def __init__(self, name: str, algorithm: Algorithm, target: str, path: str) -> None:
+        self._name, self._algorithm, self._target, self._path = name, algorithm, target, path
+        self._values: dict[str, object] = {}
+        self._where: dict[str, Where] = {}
+
+    def tile(self, *, m: int, n: int, k: int) -> None:
+        """Give each CTA a tile of the output. (Halide: tile; CUTLASS: threadblock shape.)
+
+        for all m, n, k      ->   for each (m0, n0): for each k0: tile m x n x k
+
+        `m` counts output features (stored rows are derived), `n` tokens, `k` dense columns a
+        ring stage. Legal when k is a multiple of 64, one metadata word's columns.
+        """
+        self._set("tile", Tile(*(self._positive("tile", d, x) for d, x in zip("mnk", (m, n, k)))))
+
+    def warps(self, *, m: int, n: int) -> None:
+        """Split the tile among m x n warps. (CUTLASS: warp shape; Triton: num_warps.)
+
+        tile 256 x 128, warps(m=2, n=4)   ->   each warp owns 128 x 32 of it
+
+        Legal when every warp owns whole fragments of the matrix atom, and at most 32 warps.
+        """
+        self._set("warps", Warps(*(self._positive("warps", d, x) for d, x in zip("mn", (m, n)))))
+
+    def raster(self, *, group: int) -> None:
+        """Walk the tiles in groups of `group` tile rows. (CUTLASS: threadblock swizzle.)
+
+        row by row   ->   group rows at once, column by column
+
+        Resident CTAs then share weight and token tiles in L2. Always legal.
+        """
+        self._set("raster", Raster(self._positive("raster", "group", group)))
+
+    def tensorize(self, atom: MatrixAtom) -> None:
+        """Compute with this matrix instruction. (Exo: replace; TVM: tensorize.)
+
+        for each (i, j, kk): out += w * x   ->   one atom a fragment
+
+        Legal when the target has the instruction and its k divides the fold period.
+        """
+        if not isinstance(atom, MatrixAtom):
+            raise self._refuse(
+                "tensorize", f"tensorize takes a matrix atom, not {atom!r}", "use atoms.MMA_SP_..."
+            )
+        self._set("tensorize", atom.name)
+
+    def pack(self, operand: object, *, order: str | None = None, gather: str | None = None) -> None:
+        """Fix an operand's order before the kernel runs. (Marlin: weight repacking.)
+
+        pack(weight.metadata, order="fragment")   row-major words -> one word a lane, coalesced
+        pack(tokens, gather="on_load")            rows are picked by `selection` while copying
+        """
+        name = self._operand("pack", operand, ("weight.metadata", "tokens"))
+        word, allowed = (order, "order='fragment'") if name == "weight.metadata" else (
+            gather,
+            "gather='on_load'",
+        )
+        if word != allowed.split("'")[1] or (order is not None and gather is not None):
+            raise self._refuse(
+                "pack", f"pack({name}) got order={order!r}, gather={gather!r}", f"use {allowed}"
+            )
+        self._set(f"pack.{name}", word)
+
+    def layout(
+        self,
+        operand: object,
+        *,
+        space: str | None = None,
+        swizzle: Swizzle | None = None,
+        order: str | None = None,
+    ) -> None:
+        """Lay an operand out in a memory space. (CuTe: composed layout; TVM: storage scope.)
+
+        layout(tokens, space="shared", swizzle=XOR_128B)   chunk c of row r at c ^ (r % 8)
+        layout(out, order="token_major")                   out[token, feature]
+
+        Legal when the swizzle fits the row: weight rows take k bytes, token rows 2k bytes.
+        Without a layout directive the conflict-free swizzle of the row is taken.
+        """
+        name = self._operand("layout", operand, ("weight.data", "tokens", "out"))
+        if name == "out":
+            if order != "token_major" or space is not None or swizzle is not None:
+                raise self._refuse("layout", f"layout(out) got order={order!r}, space={space!r}, "
+                                   f"swizzle={swizzle!r}", "use order='token_major'")
+            self._set("layout.out", order)
+            return
+        if space != "shared" or not isinstance(swizzle, Swizzle) or order is not None:
+            raise self._refuse(
+                "layout",
+                f"layout({name}) got space={space!r}, swizzle={swizzle!r}, order={order!r}",
+                "use space='shared' and a swizzle of language.layouts",
+            )
+        self._set(f"layout.{name}", swizzle.name)
+
+    def stationary(self, operand: object, *, space: str, fold: Fold | None = None) -> None:
+        """Keep an operand in registers over the k loop. (Accelerators: output stationary.)
+
+        stationary(out, space="registers", fold="exchange")
+            a block's sub-row accumulates in the active set; sets are exchanged where the kept
+            row changes (Samoyeds section 4.3). N = 1. Exact for NaN and infinity.
+        stationary(out, space="registers", fold="prefix")
+            one running sum per stored row, never reset; each output row takes weighted prefix
+            sums at block ends. N = 1. Not exact for the neighbours of a NaN or infinity.
+        stationary(out, space="registers", fold="expand")
+            fragment rows are output rows, absent sub-rows read zeros. Any (N, M, V).
+        stationary(weight.metadata, space="registers")
+            metadata words go from global memory straight to the lanes, one tile ahead.
+        """
+        name = self._operand("stationary", operand, ("out", "weight.metadata"))
+        if space != "registers":
+            raise self._refuse(
+                "stationary", f"stationary({name}) got space={space!r}", "use space='registers'"
+            )
+        if name == "weight.metadata":
+            if fold is not None:
+                raise self._refuse("stationary", "stationary(weight.metadata) takes no fold",
+                                   "give fold= to stationary(out)")
+            self._set("stationary.weight.metadata", space)
+            return
+        if fold not in FOLDS:
+            raise self._refuse("stationary", f"fold {fold!r} is not one of {', '.join(FOLDS)}",
+                               f"use one of {', '.join(FOLDS)}")
+        self._set("stationary", fold)
+
+    def pipeline(self, *, stages: int, copy: CopyAtom) -> None:
+        """Overlap copies with matrix work in a ring of `stages`. (CUTLASS: multistage.)
+
+        load; compute; load; compute   ->   stages-1 loads in flight while one stage computes
+
+        Legal from two stages up, while the ring fits the target's shared memory.
+        """
+        if not isinstance(copy, CopyAtom):
+            raise self._refuse("pipeline", f"pipeline takes a copy atom, not {copy!r}",
+                               "use copy=atoms.CP_ASYNC_16B")
+        self._set("pipeline", Pipeline(self._positive("pipeline", "stages", stages), copy.name))
+
+    def resident(self, *, ctas: int = 1, spills: bool = False) -> None:
+        """Ask that `ctas` CTAs fit one SM. (CUDA: __launch_bounds__ minimum blocks.)
+
+        255 registers a thread   ->   65536 / (ctas * threads)
+
+        A build that spills registers fails unless `spills` says it may.
+        """
+        self._set("resident", Resident(self._positive("resident", "ctas", ctas), bool(spills)))
+
+    def finish(self) -> Schedule:
+        """The recorded value. Raises `ScheduleError` for a directive that is missing."""
+        for directive in REQUIRED:
+            if directive not in self._values:
+                raise ScheduleError(
+                    f"schedule {self._name} has no {directive} directive",
+                    rule="directive-missing",
+                    remedy=f"add s.{directive}(...)",
+                    where=Where(self._path, 1),
+                )
+        get = self._values.get
+        tile = cast(Tile, get("tile"))
+        return Schedule(
+            name=self._name,
+            algorithm=self._algorithm.name,
+            target=self._target,
+            tile=tile,
+            warps=cast(Warps, get("warps")),
+            tensorize=cast(str, get("tensorize")),
+            pack=Pack(),
+            layout=Layout(
+                weight=self._swizzle("layout.weight.data", tile.k),
+                tokens=self._swizzle("layout.tokens", 2 * tile.k),
+            ),
+            stationary=Stationary(cast(Fold, get("stationary"))),
+            pipeline=cast(Pipeline, get("pipeline")),
+            raster=cast(Raster, get("raster", Raster())),
+            resident=cast(Resident, get("resident", Resident())),
+            where=tuple(self._where.items()),
+        )
+
+    def _swizzle(self, key: str, row_bytes: int) -> str:
+        given = self._values.get(key)
+        if given is not None:
+            return cast(str, given)
+        try:
+            return swizzle_for_row(row_bytes).name
+        except ScheduleError:
+            return "linear"  # the tile-k rule refuses such a tile with its own words
+
+    def _set(self, key: str, value: object) -> None:
+        directive = key.split(".")[0]
+        if key in self._values:
+            raise self._refuse(directive, f"{key} is given twice", "keep one of them")
+        self._values[key] = value
+        self._where[key] = self._place()
+
+    def _positive(self, directive: str, name: str, value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise self._refuse(
+                directive, f"{directive} {name}={value!r} is not a positive integer",
+                f"give {name} as an integer from 1",
+            )
+        return value
+
+    def _operand(self, directive: str, operand: object, allowed: tuple[str, ...]) -> str:
+        name = getattr(operand, "name", None)
+        if not isinstance(operand, Operand | WeightOperand) or name not in allowed:
+            raise self._refuse(
+                directive,
+                f"{directive} does not apply to {name or operand!r}",
+                f"apply it to one of {', '.join(allowed)}",
+            )
+        return cast(str, name)
+
+    def _place(self) -> Where:
+        """The line of the schedule file that is being executed."""
+        frame = sys._getframe(1)
+        while frame is not None:
+            if frame.f_code.co_filename == self._path:
+                return Where(self._path, frame.f_lineno)
+            frame = frame.f_back  # type: ignore[assignment]  # ends with None at the outermost
+        return Where(self._path, 1)
+
+    def _refuse(self, rule: str, sentence: str, remedy: str) -> ScheduleError:
+        return ScheduleError(sentence, rule=rule, remedy=remedy, where=self._place())
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleTemplate:
+    """A schedule function with its algorithm and target; called with a format, gives a Schedule."""
+
+    name: str
+    algorithm: Algorithm
+    target: str
+    body: Callable[..., None]
+    path: str
+
+    def __call__(self, format: Format, dtype: DType) -> Schedule:
+        """Run the body for one weight format and dtype."""
+        directives = Directives(self.name, self.algorithm, self.target, self.path)
+        self.body(
+            directives, WeightOperand(format, dtype), Operand("tokens"), Operand("out")
+        )
+        return directives.finish()
+
+
+def schedule(
+    algorithm: Algorithm, *, target: str
+) -> Callable[[Callable[..., None]], ScheduleTemplate]:
+    """Make a function a schedule of `algorithm` for `target` (the least architecture) and later.
+
+    The function receives the directives and the algorithm's operands, in order.
+    """
+    target_named(target)
+
+    def decorate(body: Callable[..., None]) -> ScheduleTemplate:
+        path = body.__code__.co_filename
+        return ScheduleTemplate(body.__name__, algorithm, target, body, str(Path(path)))
+
+    return decorate

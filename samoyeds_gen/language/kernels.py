@@ -1,0 +1,101 @@
+"""The algorithms: what is computed, free of every word about how.
+
+`ssmm` is the sub-row sparse matrix product of Samoyeds (EuroSys'25, section 4): routed tokens
+times an (N, M, V) weight, output token-major and only for the selected tokens.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from samoyeds_gen.errors import ScheduleError
+from samoyeds_gen.formats import Format
+from samoyeds_gen.language.dtypes import DType, dtype_named
+
+Activation = Literal["relu", "silu", "gelu", "gelu_tanh"]
+ACTIVATIONS: tuple[Activation, ...] = ("relu", "silu", "gelu", "gelu_tanh")
+IndexType = Literal["int32", "int64"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ssmm:
+    """One concrete `ssmm`: out[i] = round(scale[i] * act(weight @ tokens[selection[i]] + bias)).
+
+    weight [m, k] in `format` and `dtype`; tokens [T, k] in `dtype`; out [n, m] in `out_dtype`;
+    bias [m] and scale [n] float32. `index` is the dtype of `selection` [n], None to take the
+    tokens in order.
+    """
+
+    algorithm: ClassVar[str] = "ssmm"
+
+    format: Format
+    dtype: DType
+    out_dtype: DType
+    index: IndexType | None = None
+    bias: bool = False
+    activation: Activation | None = None
+    scale: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """What tells this variant from its siblings, for kernel names."""
+        f = self.format
+        parts = [f"{f.n}_{f.m}_{f.v}", self.dtype.short]
+        parts += [f"to_{self.out_dtype.short}"] if self.out_dtype != self.dtype else []
+        parts += [f"sel{self.index[3:]}"] if self.index else []
+        parts += ["bias"] if self.bias else []
+        parts += [self.activation] if self.activation else []
+        parts += ["scale"] if self.scale else []
+        return "_".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A name a schedule's directives can point at, such as `weight.metadata`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class WeightOperand:
+    """The weight as a schedule sees it: its format and dtype, and its parts."""
+
+    format: Format
+    dtype: DType
+    name: str = "weight"
+    data: Operand = Operand("weight.data")
+    metadata: Operand = Operand("weight.metadata")
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """A named computation and the operands a schedule of it is handed, in order."""
+
+    name: str
+    operands: tuple[str, ...]
+
+
+ssmm = Algorithm("ssmm", ("weight", "tokens", "out"))
+ALGORITHMS = (ssmm,)
+
+
+def make_ssmm(
+    format: Format,
+    dtype: str,
+    *,
+    out_dtype: str | None = None,
+    index: IndexType | None = None,
+    bias: bool = False,
+    activation: str | None = None,
+    scale: bool = False,
+) -> Ssmm:
+    """Build a checked `Ssmm` from names. Raises `ScheduleError` for an unknown name."""
+    if activation is not None and activation not in ACTIVATIONS:
+        names = ", ".join(ACTIVATIONS)
+        raise ScheduleError(
+            f"activation {activation!r} is not one of {names}",
+            rule="activation",
+            remedy=f"use None or one of {names}",
+        )
+    operand = dtype_named(dtype, operand=True)
+    output = operand if out_dtype is None else dtype_named(out_dtype)
+    return Ssmm(format, operand, output, index, bias, activation, scale)

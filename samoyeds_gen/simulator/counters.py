@@ -1,0 +1,87 @@
+"""What a profiler would count: warp instructions, shared wavefronts, global sectors.
+
+Bank and sector patterns repeat from step to step, so each is analysed once and remembered.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from samoyeds_gen.simulator.scalars import Array
+
+_BANKS, _WORD, _SECTOR = 32, 4, 32
+_REMEMBERED = 4096
+
+# The one named cache of the simulator: analysed access patterns, by their bytes.
+PATTERNS: dict[tuple[str, int, bytes], int] = {}
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals of a launch.
+
+    `opcodes`: dynamic warp instructions by family. `shared_wavefronts`: by instruction kind, actual
+    and ideal passes through the 32 banks. `global_sectors`: 32-byte sectors touched, over
+    `global_requests` warp requests, by kind. `barriers`: completed CTA barriers. `instructions`:
+    sum of `opcodes`.
+    """
+
+    opcodes: Counter[str] = field(default_factory=Counter)
+    shared_wavefronts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    global_sectors: Counter[str] = field(default_factory=Counter)
+    global_requests: Counter[str] = field(default_factory=Counter)
+    barriers: int = 0
+    instructions: int = 0
+    enabled: bool = True
+
+    def shared(self, kind: str, index: Array, lanes: Array, size: int) -> None:
+        """Count one shared-memory instruction; `index` is a byte address per lane of `lanes`."""
+        if not self.enabled:
+            return
+        warps = lanes >> 5
+        actual = _remember("bank", index, lanes, size, 128)
+        # A quarter warp moves 16-byte items, a half warp 8-byte ones.
+        groups = (warps << 2) | ((lanes & 31) // max(min(32, 128 // size), 8))
+        ideal = int(np.count_nonzero(np.diff(groups))) + 1
+        before = self.shared_wavefronts.get(kind, (0, 0))
+        self.shared_wavefronts[kind] = (before[0] + actual, before[1] + ideal)
+
+    def global_(self, kind: str, offsets: Array, lanes: Array, size: int) -> None:
+        """Count one global-memory instruction."""
+        if not self.enabled:
+            return
+        self.global_sectors[kind] += _remember("sector", offsets, lanes, size, _SECTOR)
+        self.global_requests[kind] += int(np.count_nonzero(np.diff(lanes >> 5))) + 1
+
+
+def _remember(what: str, index: Array, lanes: Array, size: int, period: int) -> int:
+    base = index[0] - index[0] % period
+    key = (what, size, np.concatenate((index - base, lanes)).tobytes())
+    known = PATTERNS.get(key)
+    if known is None:
+        if len(PATTERNS) >= _REMEMBERED:
+            PATTERNS.clear()
+        count = _wavefronts if what == "bank" else _sectors
+        known = PATTERNS[key] = count(index, lanes, size)
+    return known
+
+
+def _wavefronts(index: Array, lanes: Array, size: int) -> int:
+    """Passes that the lanes' words need: per group of lanes, the most words any one bank serves."""
+    together = max(min(32, 128 // size), 8)
+    group = (lanes >> 5) * 4 + (lanes & 31) // together
+    words = np.arange(max(size // _WORD, 1))
+    word = ((index // _WORD)[:, None] + words).reshape(-1)
+    group = np.repeat(group, len(words))
+    distinct = np.unique(np.stack((group, word)), axis=1)
+    bank = distinct[0] * _BANKS + distinct[1] % _BANKS
+    numbers, counts = np.unique(bank, return_counts=True)
+    worst = np.zeros(int(group.max()) + 1, np.int64)
+    np.maximum.at(worst, numbers // _BANKS, counts)
+    return int(worst.sum())
+
+
+def _sectors(offsets: Array, lanes: Array, size: int) -> int:
+    """Distinct 32-byte sectors per warp, summed."""
+    return len(np.unique(np.stack((lanes >> 5, offsets // _SECTOR)), axis=1)[0])

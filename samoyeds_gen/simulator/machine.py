@@ -1,0 +1,218 @@
+"""The state of a batch of CTAs while it runs, and the order in which its lanes run.
+
+All lanes of all CTAs of the batch are one vector; a register is one array over it (or an array of
+length 1 when every lane holds the same). Arrays in registers are never written in place. Lanes at
+the same block run together, lowest block first, which lets diverged lanes catch up and meet again.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from samoyeds_gen.simulator.barriers import Barriers
+from samoyeds_gen.simulator.counters import Counters
+from samoyeds_gen.simulator.fault import Kind, SimulationFault
+from samoyeds_gen.simulator.memory import SHARED_ORIGIN, GlobalSpace, Memory
+from samoyeds_gen.simulator.program import Site
+from samoyeds_gen.simulator.races import Clocks, SharedShadow
+from samoyeds_gen.simulator.scalars import Array
+from samoyeds_gen.simulator.transfers import Transfers
+
+if TYPE_CHECKING:
+    from samoyeds_gen.simulator.lowering import Lowered
+
+# An endless loop of simulated code must end as a fault, not as a test that hangs.
+MAX_BLOCKS = 5_000_000
+
+
+class Machine:
+    """One batch of CTAs of one launch.
+
+    `mask` marks the lanes of the running group, `indices` their numbers, `count` how many;
+    `everyone` says that no live lane is outside it, `whole` that it is all lanes.
+    """
+
+    def __init__(
+        self,
+        kernel: "Lowered",
+        space: GlobalSpace,
+        counters: Counters,
+        *,
+        grid: tuple[int, int, int],
+        threads: int,
+        ctas: range,
+        params: bytes,
+        dynamic_shared: int,
+        races: bool,
+    ) -> None:
+        self.kernel = kernel
+        self.space = space
+        self.counters = counters
+        self.grid = grid
+        self.threads = threads
+        self.params = params
+        self.dynamic_shared = dynamic_shared
+        self.ctas = len(ctas)
+        self.warps = -(-threads // 32)
+        self.lanes = self.ctas * self.warps * 32
+        lane = np.arange(self.lanes)
+        self.warp_of = lane >> 5
+        self.cta_of = self.warp_of // self.warps
+        self.thread_of = lane - self.cta_of * (self.warps * 32)
+        self.grid_cta_of = (self.cta_of + ctas.start).astype(np.int32)
+        self.shared_size = kernel.dynamic_start - SHARED_ORIGIN + dynamic_shared
+        self.shared_stride = -(-max(self.shared_size, 16) // 128) * 128
+        self.shared = Memory(np.full(self.ctas * self.shared_stride, 0xFF, np.uint8))
+        self.shared_base = self.cta_of * self.shared_stride - SHARED_ORIGIN
+        self.local = Memory(np.full(self.lanes * kernel.local_size, 0xFF, np.uint8))
+        self.clocks = Clocks(self.ctas, self.warps)
+        self.shadow = (
+            SharedShadow(self.clocks, self.shared_stride, kernel.granule) if races else None
+        )
+        self.transfers = Transfers(self.lanes)
+        self.barriers = Barriers(self.ctas, self.warps)
+        self.regs: list[Array] = kernel.fresh_registers(self)
+        self.born = self.live = self.thread_of < threads
+        self.visits = [0] * len(kernel.blocks)
+        self.ready: dict[int, Array] = {0: self.live}
+        self.blocks_run = 0
+        self.enter(self.live)
+
+    def enter(self, mask: Array) -> None:
+        """Make `mask` the running group."""
+        self.mask = mask
+        self.count = int(np.count_nonzero(mask))
+        self.everyone = mask is self.live or bool(np.array_equal(mask, self.live))
+        self.whole = self.count == self.lanes
+        self._indices: Array | None = None
+
+    @property
+    def indices(self) -> Array:
+        """Numbers of the lanes of the running group, increasing."""
+        if self._indices is None:
+            self._indices = np.flatnonzero(self.mask)
+        return self._indices
+
+    def within(self, mask: Array, step: Callable[["Machine"], None]) -> None:
+        """Run one step with a smaller group, then return to the present one."""
+        saved = self.mask, self.count, self.everyone, self.whole, self._indices
+        self.enter(mask)
+        step(self)
+        self.mask, self.count, self.everyone, self.whole, self._indices = saved
+
+    def pick(self, values: Array) -> Array:
+        """The group's entries of a register, one per lane of `indices`."""
+        if len(values) == 1:
+            return np.broadcast_to(values, (self.count, *values.shape[1:]))
+        return values if self.whole else values[self.indices]
+
+    def spread(self, values: Array) -> Array:
+        """Group entries back to an array over all lanes; the others hold zeros."""
+        if self.whole:
+            return values
+        full = np.zeros((self.lanes, *values.shape[1:]), values.dtype)
+        full[self.indices] = values
+        return full
+
+    def go(self, block: int, mask: Array) -> None:
+        """Let the lanes of `mask` run next at `block`."""
+        waiting = self.ready.get(block)
+        if waiting is not None:
+            mask = waiting | mask
+        if mask is not self.live and np.array_equal(mask, self.live):
+            mask = self.live
+        self.ready[block] = mask
+
+    def retire(self) -> None:
+        """End the lanes of the running group."""
+        self.live = self.live & ~self.mask
+        gone = np.flatnonzero(~self.live.reshape(-1, 32).any(axis=1))
+        self.clocks.retire(gone // self.warps, gone % self.warps)
+
+    def run(self) -> None:
+        """Run every lane to its end; SimulationFault when one breaks a rule or none can go on."""
+        blocks, ready = self.kernel.blocks, self.ready
+        while ready:
+            index = min(ready)
+            mask = ready.pop(index)
+            if mask is not self.mask or not self.everyone:
+                self.enter(mask)
+            block = blocks[index]
+            self.visits[index] += self.active_warps()
+            for step in block.steps:
+                step(self)
+            block.end(self)
+            self.blocks_run += 1
+            if self.blocks_run > MAX_BLOCKS:
+                raise SimulationFault(
+                    "deadlock", f"no end after {MAX_BLOCKS} blocks", site=block.site
+                )
+        self.barriers.refuse_waiting(self)
+
+    def active_warps(self) -> int:
+        """How many warps have a lane in the running group."""
+        if self.whole:
+            return self.lanes >> 5
+        return int(np.count_nonzero(self.mask.reshape(-1, 32).any(axis=1)))
+
+    def whole_warps(self, site: Site) -> Array | slice:
+        """Warp numbers of the group for an `.aligned` instruction; a partial warp is a fault."""
+        if self.whole:
+            return slice(None)
+        lanes = self.mask.reshape(-1, 32)
+        active = lanes.any(axis=1)
+        missing = self.born.reshape(-1, 32) & ~lanes
+        partial = active & missing.any(axis=1)
+        if partial.any():
+            warp = int(np.flatnonzero(partial)[0])
+            first = int(np.flatnonzero(missing[warp])[0])
+            raise self.fault(
+                "divergent barrier",
+                f"only {int(lanes[warp].sum())} of 32 lanes of warp {warp % self.warps} reach it",
+                site,
+                warp * 32 + first,
+            )
+        return np.flatnonzero(active)
+
+    def ordered_ctas(self, other: Array, lanes: Array) -> Array:
+        """Whether grid CTA `other` [lanes, n] happened before the CTA of each lane."""
+        return self.space.order.before(other, self.grid_cta_of[lanes][:, None])
+
+    def shared_address(self, index: int) -> int:
+        """Shared-memory address, as the kernel sees it, of a byte of the batch's memory."""
+        return index % self.shared_stride + SHARED_ORIGIN
+
+    def site(self, number: int) -> Site:
+        """The instruction with a number, as race shadows store it."""
+        return self.kernel.sites[number]
+
+    def coordinates(self, cta: int) -> tuple[int, int, int]:
+        """ctaid of a CTA's linear number."""
+        x, y, _ = self.grid
+        return cta % x, cta // x % y, cta // (x * y)
+
+    def fault(
+        self,
+        kind: Kind,
+        sentence: str,
+        site: Site | None,
+        lane: int,
+        *,
+        other: Site | None = None,
+        address: int | None = None,
+        buffer: str | None = None,
+    ) -> SimulationFault:
+        """A fault of one lane, with its thread and CTA."""
+        return SimulationFault(
+            kind,
+            sentence,
+            site=site,
+            other=other,
+            cta=self.coordinates(int(self.grid_cta_of[lane])),
+            thread=int(self.thread_of[lane]),
+            address=address,
+            buffer=buffer,
+        )
+
+
