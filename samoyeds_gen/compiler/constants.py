@@ -50,6 +50,7 @@ def _fragments(plan: Plan) -> ConstantGroup:
         ("kSets", g.accumulator_sets, "accumulator sets"),
         ("kFragmentsM", g.fragments_m, "fragments of 16 rows"),
         ("kFragmentsN", g.fragments_n, "fragments of 8 tokens"),
+        ("kFragmentBuffers", plan.schedule.pipeline.fragments, "fragments held for each of them"),
         ("kFeaturesPerRow", g.features_per_row, "output features of one fragment row"),
         ("kWarpFeatures", g.warp_features, "output features a warp"),
         ("kWarpTokens", g.warp_tokens, "tokens a warp"),
@@ -61,7 +62,7 @@ def _fragments(plan: Plan) -> ConstantGroup:
 
 def _words(plan: Plan) -> ConstantGroup:
     g = plan.geometry
-    rows = [("kSteps", g.steps_per_block, "matrix steps between two fold steps, or a tile's")]
+    rows = [("kSteps", g.steps, "matrix steps a tile")]
     if g.fold != "direct":
         rows.append(("kTilesPerWord", g.tiles_per_word, "tiles one fold word covers"))
     if g.fold in ("exchange", "prefix"):
@@ -85,11 +86,13 @@ def _memory(plan: Plan) -> ConstantGroup:
         ("kWeightRowBytes", g.weight_row_bytes, "bytes a stored row"),
         ("kWeightChunks", g.weight_rows * g.weight_row_bytes // 16, "16-byte chunks a stage"),
         ("kWeightCopies", g.weight_copies, "chunks a thread copies"),
+        ("kWeightCopyRows", plan.threads * 16 // g.weight_row_bytes, "rows between them"),
         ("kTokenRing", tokens.offset, "first byte of the token ring"),
         ("kTokenStage", tokens.bytes // tokens.shape[0], "bytes a stage"),
         ("kTokenRowBytes", g.token_row_bytes, "bytes a token"),
         ("kTokenChunks", plan.schedule.tile.n * g.token_row_bytes // 16, "16-byte chunks a stage"),
         ("kTokenCopies", g.token_copies, "chunks a thread copies"),
+        ("kTokenCopyRows", plan.threads * 16 // g.token_row_bytes, "rows between them"),
         ("kStaging", plan.buffer("staging").offset, "first byte of the staging rows"),
         ("kStagingStride", g.staging_stride, "bytes a staged token: 16 more keep banks apart"),
         ("kChunkElements", 16 // out_bytes, "outputs in 16 bytes"),

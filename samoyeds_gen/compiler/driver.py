@@ -8,7 +8,6 @@ from samoyeds_gen.compiler.lower import (
     add_buffers,
     add_operations,
     lower,
-    order_loop,
     verify_synchronisation,
 )
 from samoyeds_gen.compiler.plan import Plan
@@ -22,8 +21,6 @@ PASSES: tuple[tuple[str, Callable[[Plan], Plan]], ...] = (
     ("buffers", add_buffers),
     # What happens: setup, prologue, loop body, epilogue.
     ("operations", add_operations),
-    # The loop body in dependence order.
-    ("order", order_loop),
     # Every hazard has its wait and its barrier, and the ring is deep enough.
     ("synchronisation", verify_synchronisation),
     # Byte offsets; buffers of disjoint lives share bytes.

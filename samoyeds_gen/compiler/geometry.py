@@ -13,7 +13,7 @@ EXCHANGE_ENTRIES = 8  # V-blocks of one exchange word: a nibble each
 PREFIX_ENTRIES = 32  # V-blocks of one selector word: a bit each
 FRAGMENT_ROWS = 16
 FRAGMENT_TOKENS = 8
-ADDRESS_REGISTERS = 36  # addresses, counters and temporaries of the ring pipeline, as compiled
+ADDRESS_REGISTERS = 30  # addresses, counters and temporaries of the ring pipeline, as compiled
 
 
 def plan_fold(schedule: Schedule, problem: Ssmm) -> PlanFold:
@@ -72,16 +72,26 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> Geometry:
         warp_tokens=tile.n // warps.n,
         staging_stride=feature_bytes + 16,
         store_chunks=FRAGMENT_TOKENS * feature_bytes // 16,
-        registers=register_estimate(atom, fold, sets, fragments_m, fragments_n, problem),
+        registers=register_estimate(
+            atom,
+            fold,
+            sets,
+            (fragments_m, fragments_n, schedule.pipeline.fragments),
+            problem.format.m,
+        ),
     )
 
 
 def register_estimate(
-    atom: MatrixAtom, fold: PlanFold, sets: int, fragments_m: int, fragments_n: int, problem: Ssmm
+    atom: MatrixAtom, fold: PlanFold, sets: int, fragments: tuple[int, int, int], block_rows: int
 ) -> int:
-    """32-bit registers a thread will need, from below: what is live through the k loop."""
-    accumulators = sets * fragments_m * fragments_n * atom.d_registers
-    fragments = fragments_m * atom.a_registers + fragments_n * atom.b_registers
-    planes = max(1, problem.format.m - 1) if fold == "prefix" else 1
-    words = {"direct": 0, "expand": 2 * fragments_m}.get(fold, 4 * fragments_m * planes)
-    return accumulators + fragments + words + 2 * fragments_m + ADDRESS_REGISTERS
+    """32-bit registers a thread will need, from below: what is live through the k loop.
+
+    `fragments` are those along m, along n, and their buffers.
+    """
+    along_m, along_n, buffers = fragments
+    accumulators = sets * along_m * along_n * atom.d_registers
+    operands = buffers * (along_m * atom.a_registers + along_n * atom.b_registers)
+    planes = block_rows - 1 if fold == "prefix" else 1
+    words = {"direct": 0}.get(fold, 2 * along_m * planes)
+    return accumulators + operands + words + 2 * along_m + ADDRESS_REGISTERS

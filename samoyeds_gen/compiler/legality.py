@@ -198,6 +198,20 @@ def fold_step(case: Case) -> Violation | None:
     )
 
 
+def copy_rows(case: Case) -> Violation | None:
+    """A thread's chunks lie whole swizzle periods of 8 rows apart."""
+    step = 8 * (2 * case.schedule.tile.k // 16)
+    threads = case.schedule.warps.threads
+    if threads % step == 0:
+        return None
+    return Violation(
+        f"{threads} threads do not copy whole groups of 8 token rows of {2 * case.schedule.tile.k} "
+        f"bytes, which takes a multiple of {step}",
+        f"use {-(-threads // step) * step // 32} warps, or a smaller tile k",
+        "warps",
+    )
+
+
 def ring_depth(case: Case) -> Violation | None:
     """A ring overlaps only from two stages up; more than a dozen is a typing mistake."""
     stages = case.schedule.pipeline.stages
@@ -206,6 +220,18 @@ def ring_depth(case: Case) -> Violation | None:
     return Violation(
         f"pipeline stages={stages} is outside 2..{MAX_STAGES}",
         "use at least two stages" if stages < 2 else "use fewer stages",
+        "pipeline",
+    )
+
+
+def fragment_buffers(case: Case) -> Violation | None:
+    """Fragments are loaded in place or one step ahead."""
+    fragments = case.schedule.pipeline.fragments
+    if fragments in (1, 2):
+        return None
+    return Violation(
+        f"pipeline fragments={fragments} is not 1 or 2",
+        "use fragments=2, or fragments=1 to save registers",
         "pipeline",
     )
 
@@ -286,7 +312,9 @@ RULES: dict[str, Rule] = {
     "fold-step": fold_step,
     "tile-m": tile_m,
     "tile-n": tile_n,
+    "copy-rows": copy_rows,
     "ring-depth": ring_depth,
+    "fragment-buffers": fragment_buffers,
     "swizzle-row": swizzle_row,
     "resident-threads": resident_threads,
     "registers": registers,

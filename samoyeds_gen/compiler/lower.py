@@ -2,25 +2,24 @@
 
 from dataclasses import replace
 
-from samoyeds_gen.compiler.dependence import check_synchronised, ordered
+from samoyeds_gen.compiler.dependence import check_synchronised
 from samoyeds_gen.compiler.geometry import METADATA_COLUMNS, SLOT_COLUMNS, derive_geometry
 from samoyeds_gen.compiler.ops import (
     Access,
-    AddPrefix,
+    AdvanceStage,
     Barrier,
-    Blocks,
     CopyTile,
-    Exchange,
     FillRing,
-    LoadTokens,
-    LoadWeight,
-    MatrixStep,
+    FinishFold,
+    FoldStep,
+    LoadFragments,
+    Multiply,
     Op,
     PrefetchWords,
-    RotateFold,
-    RotateWords,
+    ReloadFold,
+    RotateMetadata,
+    RotateSlots,
     State,
-    Steps,
     StoreTile,
     Wait,
     ZeroFill,
@@ -33,14 +32,6 @@ from samoyeds_gen.language.schedule import Schedule
 from samoyeds_gen.language.targets import Target
 
 RING = ("weight_ring", "token_ring")
-ORDER = (
-    ("wait", "barrier"),
-    ("barrier", "copy_tile"),
-    ("barrier", "steps"),
-    ("barrier", "blocks"),
-    ("exchange", "steps"),
-    ("steps", "add_prefix"),
-)
 
 
 def lower(schedule: Schedule, problem: Ssmm, target: Target) -> Plan:
@@ -116,48 +107,20 @@ def add_buffers(plan: Plan) -> Plan:
 
 
 def add_operations(plan: Plan) -> Plan:
-    """Prologue, loop body (unordered) and epilogue."""
-    g, stages = plan.geometry, plan.schedule.pipeline.stages
-    ahead = stages - 1
-    addresses = "expand_addresses" if g.fold == "expand" else "stored_addresses"
-    setup: list[Op] = [
-        State("deal weight chunks to threads", name="weight_sources"),
-        State("deal token chunks to threads", name="token_sources"),
-        State("metadata words", name="metadata_words"),
-        State("shared-memory addresses of fragments", name=addresses),
-    ]
-    rotate: tuple[Op, ...] = ()
-    if g.fold != "direct":
-        setup.insert(3, State(f"{g.fold} words", name=f"{g.fold}_words"))
-        rotate = (RotateFold(f"rotate {g.fold} words every {g.tiles_per_word} tiles", fold=g.fold),)
-    prologue: list[Op] = [
-        PrefetchWords("load the first metadata and fold words"),
-        FillRing(f"copy tiles 0..{ahead - 1} into the ring", count=ahead),
-    ]
-    if g.fold == "expand":
-        prologue.insert(0, ZeroFill("write zeros"))
-    copies = tuple(Access(name, ahead, late=True) for name in RING)
-    loop: list[Op] = [
-        Wait(f"wait until at most {stages - 2} copies are in flight", pending=stages - 2),
-        Barrier("barrier", reason="Every warp's copies of this tile are visible, and every warp "
-                "is done with the stage that is refilled next."),
-        CopyTile(f"copy tile + {ahead} into the ring", writes=copies, ahead=ahead),
-        RotateWords("rotate metadata words", writes=(_words(),), body=rotate),
-        *_compute(plan),
-    ]
-    epilogue: tuple[Op, ...] = (
-        Wait("wait until no copy is in flight", pending=0),
-        Barrier("barrier", reason="Staging reuses the bytes of the ring."),
-        StoreTile("out <- staging <- acc", fold=g.fold, paired=g.features_per_row % 2 == 0),
-    )
+    """Setup, prologue, loop body and epilogue; the order inside the loop is verified by the next pass."""
+    g = plan.geometry
     return replace(
-        plan, setup=tuple(setup), prologue=tuple(prologue), loop=tuple(loop), epilogue=epilogue
+        plan,
+        setup=_setup(plan),
+        prologue=_prologue(plan),
+        loop=_loop(plan),
+        epilogue=(
+            Wait("wait until no copy is in flight", pending=0),
+            Barrier("barrier", reason="Staging reuses the bytes of the ring."),
+            *((FinishFold("add the last prefix sums"),) if g.fold == "prefix" else ()),
+            StoreTile("out <- staging <- acc", fold=g.fold, paired=g.features_per_row % 2 == 0),
+        ),
     )
-
-
-def order_loop(plan: Plan) -> Plan:
-    """Put the loop body in dependence order."""
-    return replace(plan, loop=ordered(plan.loop, ORDER))
 
 
 def verify_synchronisation(plan: Plan) -> Plan:
@@ -166,45 +129,111 @@ def verify_synchronisation(plan: Plan) -> Plan:
     return plan
 
 
-def _words() -> Access:
-    return Access("words", shared=False)
+def _setup(plan: Plan) -> tuple[Op, ...]:
+    fold = plan.geometry.fold
+    gathered = "gathered" if plan.problem.index else "contiguous"
+    return (
+        State("deal weight chunks to threads", name="weight_sources"),
+        State(f"deal {gathered} token chunks to threads", name=f"{gathered}_token_sources"),
+        State("metadata words", name="metadata_words"),
+        *((State(f"{fold} words", name=f"{fold}_words"),) if fold != "direct" else ()),
+        State(
+            "shared-memory addresses of fragments",
+            name="expand_fragments" if fold == "expand" else "stored_fragments",
+        ),
+        State("matrix work of one step", name="matrix_step"),
+        *((State(f"{fold} fold", name=f"{fold}_fold"),) if fold in ("exchange", "prefix") else ()),
+    )
 
 
-def _compute(plan: Plan) -> tuple[Op, ...]:
-    """The matrix work of one tile, with the fold step where sub-rows may change."""
-    g, atom = plan.geometry, plan.atom
-    ring = tuple(Access(name) for name in RING)
-    body: tuple[Op, ...] = (
-        LoadWeight("load weight fragments", reads=(ring[0],), expand=g.fold == "expand"),
-        LoadTokens("load token fragments", reads=(ring[1],)),
-        MatrixStep(f"acc += weight * tokens by {atom.name}", reads=(_words(),)),
+def _prologue(plan: Plan) -> tuple[Op, ...]:
+    ahead = plan.schedule.pipeline.stages - 1
+    fold = plan.geometry.fold
+    words = (State(f"load the first {fold} words", name=f"{fold}_prefetch"),)
+    return (
+        *((ZeroFill("write zeros"),) if fold == "expand" else ()),
+        PrefetchWords("load the first metadata words", body=words if fold != "direct" else ()),
+        FillRing(f"copy tiles 0..{ahead - 1} into the ring", count=ahead),
+        _wait(plan),
+        Barrier("barrier", reason="Every warp's copies of the first tile are visible."),
+        *((LoadFragments("load fragments of step 0", tile="0"),) if _ahead(plan) else ()),
     )
-    inside = g.blocks_per_tile > 1
-    steps = Steps(
-        f"for {g.steps_per_block} steps of k {atom.k}",
-        reads=(*ring, _words()),
-        first="block * kSteps" if inside else "0",
-        last="(block + 1) * kSteps" if inside else "kSteps",
-        body=body,
+
+
+def _ahead(plan: Plan) -> bool:
+    """Whether fragments are loaded one step ahead of the matrix work."""
+    return plan.schedule.pipeline.fragments == 2
+
+
+def _wait(plan: Plan) -> Wait:
+    pending = plan.schedule.pipeline.stages - 2
+    return Wait(f"wait until at most {pending} copies are in flight", pending=pending)
+
+
+def _loop(plan: Plan) -> tuple[Op, ...]:
+    """One tile of k. With two fragment buffers, fragments are loaded one step ahead of the matrix
+    work, the first of the next tile during the last step, behind the barrier that publishes it.
+    """
+    g, ahead = plan.geometry, plan.schedule.pipeline.stages - 1
+    copies = tuple(Access(name, ahead, late=True) for name in RING)
+    body: list[Op] = [
+        CopyTile(f"copy tile + {ahead} into the ring", writes=copies, ahead=ahead),
+        RotateMetadata("rotate metadata words"),
+    ]
+    for step in range(g.steps):
+        last = step + 1 == g.steps
+        if _ahead(plan):
+            body += _hand_over(plan) if last else ()
+            body.append(_load(plan, (step + 1) % g.steps, next_tile=last))
+        else:
+            body.append(_load(plan, step, next_tile=False))
+        body += _fold_step(plan, step)
+        text = f"acc += weight * tokens of step {step} by {plan.atom.name}"
+        body.append(Multiply(text, buffer=step % plan.schedule.pipeline.fragments, step=step))
+    return (*body, *(() if _ahead(plan) else _hand_over(plan)))
+
+
+def _load(plan: Plan, step: int, *, next_tile: bool) -> LoadFragments:
+    return LoadFragments(
+        f"load fragments of step {step}" + (" of tile + 1" if next_tile else ""),
+        reads=tuple(Access(name, int(next_tile)) for name in RING),
+        buffer=step % plan.schedule.pipeline.fragments,
+        step=step,
+        tile="tile + 1" if next_tile else "tile",
     )
-    entry = "tile % kTilesPerWord"
-    if inside:
-        entry += " * kBlocksPerTile + block"
+
+
+def _hand_over(plan: Plan) -> tuple[Op, ...]:
+    """From this tile to the next: its copies have arrived, and nobody reads this one any more."""
+    reason = (
+        "The next tile is visible to every warp, and every warp has loaded the last fragments "
+        "of this one, whose stage is filled next."
+    )
+    slots = (RotateSlots("rotate slot words"),) if plan.geometry.fold == "expand" else ()
+    return (
+        _wait(plan),
+        Barrier("barrier", reason=reason),
+        AdvanceStage("advance to the next stage"),
+        *slots,
+    )
+
+
+def _fold_step(plan: Plan, step: int) -> tuple[Op, ...]:
+    """The fold's work before this step, where a V-block starts with it."""
+    g = plan.geometry
+    if g.fold not in ("exchange", "prefix") or step % g.steps_per_block:
+        return ()
+    block = step // g.steps_per_block
+    entry, guard = "tile % kTilesPerWord", ""
+    if g.blocks_per_tile > 1:
+        entry = f"{entry} * kBlocksPerTile + {block}"
     elif g.tiles_per_block > 1:
-        entry += " / kTilesPerBlock"
-    inner: tuple[Op, ...] = (steps,)
-    if g.fold == "exchange":
-        guard = "if (tile % kTilesPerBlock == 0) " if g.tiles_per_block > 1 else ""
-        exchange = Exchange("exchange acc sets", reads=(_words(),), entry=entry, guard=guard)
-        inner = (exchange, steps)
-    elif g.fold == "prefix":
-        guard = "if ((tile + 1) % kTilesPerBlock == 0) " if g.tiles_per_block > 1 else ""
-        text = "add weighted prefix sums"
-        inner = (steps, AddPrefix(text, reads=(_words(),), entry=entry, guard=guard))
-    if g.blocks_per_tile == 1:
-        return inner
-    text = f"for {g.blocks_per_tile} V-blocks of the tile"
-    return (Blocks(text, reads=(*ring, _words()), body=inner),)
+        entry, guard = f"{entry} / kTilesPerBlock", "if (tile % kTilesPerBlock == 0) "
+    text = "exchange acc sets" if g.fold == "exchange" else "add weighted prefix sums"
+    fold = FoldStep(text, fold=g.fold, entry=entry, guard=guard)
+    if block + 1 < g.blocks_per_tile:
+        return (fold,)
+    return fold, ReloadFold(f"reload {g.fold} words every {g.tiles_per_word} tiles")
 
 
 def _accumulator_note(plan: Plan) -> str:

@@ -88,100 +88,86 @@ class ZeroFill(Op):
 
 @dataclass(frozen=True, slots=True)
 class PrefetchWords(Op):
-    """Load metadata and fold words into registers before the loop."""
+    """Load the first metadata words; `body` loads the first fold words if the fold has any."""
 
     kind: ClassVar[str] = "prefetch_words"
-
-
-@dataclass(frozen=True, slots=True)
-class RotateWords(Op):
-    """Make the prefetched metadata current and prefetch the next; `body` does the fold words."""
-
-    kind: ClassVar[str] = "rotate_words"
     body: tuple[Op, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class RotateFold(Op):
-    """Make the prefetched fold words current where a word ends, and prefetch the next."""
+class RotateMetadata(Op):
+    """Make the prefetched metadata current and prefetch the next tile's."""
 
-    kind: ClassVar[str] = "rotate_fold"
-    fold: str = ""
-
-    @property
-    def macro(self) -> str:
-        """The template macro that prints it."""
-        return f"rotate_{self.fold}"
+    kind: ClassVar[str] = "rotate_metadata"
 
 
 @dataclass(frozen=True, slots=True)
-class Blocks(Op):
-    """Loop over the V-blocks inside one tile."""
+class ReloadFold(Op):
+    """Load the next fold words where the current ones are used up."""
 
-    kind: ClassVar[str] = "blocks"
-    body: tuple[Op, ...] = ()
+    kind: ClassVar[str] = "reload_fold"
 
 
 @dataclass(frozen=True, slots=True)
-class Steps(Op):
-    """Loop over the matrix steps of one V-block, or of the tile if it is shorter.
+class RotateSlots(Op):
+    """Make the prefetched slot words current for the next tile where a word ends."""
 
-    `first` and `last` are C expressions for the step's range within the tile.
+    kind: ClassVar[str] = "rotate_slots"
+
+
+@dataclass(frozen=True, slots=True)
+class AdvanceStage(Op):
+    """Step to the ring stage of the next tile."""
+
+    kind: ClassVar[str] = "advance_stage"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFragments(Op):
+    """ldmatrix of one step's fragments into register buffer `buffer`.
+
+    `tile` is the C expression of the tile they belong to.
     """
 
-    kind: ClassVar[str] = "steps"
-    first: str = "0"
-    last: str = "kSteps"
-    body: tuple[Op, ...] = ()
+    kind: ClassVar[str] = "load_fragments"
+    buffer: int = 0
+    step: int = 0
+    tile: str = "tile"
 
 
 @dataclass(frozen=True, slots=True)
-class LoadWeight(Op):
-    """ldmatrix of the weight fragments; `expand` picks rows by slot."""
+class Multiply(Op):
+    """One sparse matrix instruction for every fragment pair of register buffer `buffer`."""
 
-    kind: ClassVar[str] = "load_weight"
-    expand: bool = False
-
-    @property
-    def macro(self) -> str:
-        """The template macro that prints it."""
-        return "load_weight_expand" if self.expand else "load_weight"
+    kind: ClassVar[str] = "multiply"
+    buffer: int = 0
+    step: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class LoadTokens(Op):
-    """ldmatrix of the token fragments."""
-
-    kind: ClassVar[str] = "load_tokens"
-
-
-@dataclass(frozen=True, slots=True)
-class MatrixStep(Op):
-    """One sparse matrix instruction for every fragment pair."""
-
-    kind: ClassVar[str] = "matrix_step"
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange(Op):
-    """Swap accumulator sets of the rows whose kept sub-row changes.
+class FoldStep(Op):
+    """What the fold does where a V-block starts.
 
     `entry` is the C expression of the V-block within its word; `guard` an `if` where a V-block
     spans several tiles, else empty.
     """
 
-    kind: ClassVar[str] = "exchange"
+    kind: ClassVar[str] = "fold_step"
+    fold: str = ""
     entry: str = ""
     guard: str = ""
+
+    @property
+    def macro(self) -> str:
+        """The template macro that prints it."""
+        return f"{self.fold}_step"
 
 
 @dataclass(frozen=True, slots=True)
-class AddPrefix(Op):
-    """Add the weighted prefix sums at a block's end; `entry` and `guard` as for Exchange."""
+class FinishFold(Op):
+    """Add the last prefix sum, which no later V-block does."""
 
-    kind: ClassVar[str] = "add_prefix"
-    entry: str = ""
-    guard: str = ""
+    kind: ClassVar[str] = "finish_fold"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The few array operations on which encode, decode and validate stand, for numpy and for torch.
 
 One algorithm written against `Arrays` gives the same bits on both. Decides how each library spells
-an operation and that torch is never imported unless a tensor was given; the algorithms are elsewhere.
+an operation, and that torch is imported only when a tensor was given.
 """
 
 import sys
@@ -102,5 +102,14 @@ def to_numpy(array: Array) -> Array:
     return array.detach().cpu().numpy()
 
 
-def _numpy_kind(kind: str) -> np.dtype:  # type: ignore[type-arg]
+def to_torch(array: Array, device: object) -> Array:
+    """A tensor on `device` with the bits of `array`, which shares no memory with a numpy array."""
+    if is_tensor(array):
+        return array.to(device)
+    from samoyeds_gen.formats.torch_arrays import tensor_of
+
+    return tensor_of(array, device)
+
+
+def _numpy_kind(kind: str) -> np.dtype:
     return np.dtype(ml_dtypes.bfloat16 if kind == "bfloat16" else kind)

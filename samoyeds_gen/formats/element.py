@@ -10,7 +10,7 @@ import numpy as np
 
 from samoyeds_gen.errors import FormatError
 
-ELEMENTS: dict[str, np.dtype] = {  # type: ignore[type-arg]
+ELEMENTS: dict[str, np.dtype] = {
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
     "float32": np.dtype(np.float32),

@@ -67,6 +67,12 @@ def _source(dense: Array) -> str:
             f"dense is a {type(dense).__name__}, but a numpy array or a torch tensor is required",
             remedy="pass numpy.asarray(dense, dtype=numpy.float32)",
         )
+    if is_tensor(dense) and str(dense.layout) != "torch.strided":
+        layout = str(dense.layout).removeprefix("torch.")
+        raise FormatError(
+            f"dense is a {layout} tensor, but a strided one is required",
+            remedy="pass dense.to_dense()",
+        )
     if dense.ndim != 2 or 0 in dense.shape:
         raise FormatError(
             f"dense has shape {tuple(dense.shape)}, but [m, k] with m, k >= 1 is required",

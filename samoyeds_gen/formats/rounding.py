@@ -57,5 +57,5 @@ def _refuse(arrays: Arrays, dense: Array, overflow: Array, dtype: str, first_row
     row, column = divmod(int(arrays.nonzero(overflow)[0]), dense.shape[1])
     raise FormatError(
         f"dense[{first_row + row}, {column}] = {float(dense[row, column])!r} overflows {dtype}",
-        remedy="scale the matrix down or encode to bfloat16",
+        remedy="scale the matrix down" + (" or encode to bfloat16" if dtype == "float16" else ""),
     )

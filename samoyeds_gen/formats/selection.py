@@ -3,16 +3,14 @@
 Decides what a selection on the host may be; one on a device is never copied back to be checked.
 """
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from samoyeds_gen.errors import LaunchError
-from samoyeds_gen.formats.arrays import is_tensor, to_numpy
+from samoyeds_gen.formats.arrays import Array, is_tensor, to_numpy
 
 
-def host_selection(selection: Any, tokens: int) -> npt.NDArray[np.int64]:
+def host_selection(selection: Array | None, tokens: int) -> npt.NDArray[np.int64]:
     """Rows of `tokens` rows that `selection` picks, int64 [count]; every row in order for None.
 
     `selection` is a 1-D sequence, numpy array or torch tensor of integers in 0 .. tokens - 1, in

@@ -70,7 +70,7 @@ def read(
             f"{path} cannot be read ({_reason(error)})", remedy="check the path"
         ) from None
     try:
-        tensors = deserialize(content)
+        tensors = deserialize(content)  # type: ignore[no-untyped-call]
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     except (SafetensorError, ValueError) as error:
         raise FormatError(

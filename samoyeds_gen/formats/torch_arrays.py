@@ -43,3 +43,10 @@ class TorchArrays:
     def nonzero(self, mask: Array) -> Array:
         """See Arrays."""
         return mask.reshape(-1).nonzero().reshape(-1)
+
+
+def tensor_of(array: Array, device: object) -> Array:
+    """Copy a numpy array, bfloat16 included, into a tensor on `device`."""
+    kind = array.dtype.name
+    raw = torch.from_numpy(array.view("int16").copy() if kind == "bfloat16" else array.copy())
+    return raw.to(device).view(getattr(torch, kind))

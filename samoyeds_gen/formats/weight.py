@@ -13,7 +13,7 @@ import numpy as np
 
 from samoyeds_gen.errors import FormatError
 from samoyeds_gen.formats import storage
-from samoyeds_gen.formats.arrays import Array, arrays_of, is_tensor, to_numpy
+from samoyeds_gen.formats.arrays import Array, arrays_of, is_tensor, to_numpy, to_torch
 from samoyeds_gen.formats.decoding import decode_arrays
 from samoyeds_gen.formats.element import STORED, canonical_dtype
 from samoyeds_gen.formats.format import Format
@@ -58,9 +58,11 @@ class SparseWeight:
                 f"indices are given, but format {self.format} keeps every sub-row",
                 remedy="pass indices=None",
             )
-        if len({str(getattr(a, "device", "cpu")) for a in self._arrays().values()}) > 1 or (
-            len({is_tensor(array) for array in self._arrays().values()}) > 1
-        ):
+        places = {
+            (is_tensor(array), str(getattr(array, "device", "cpu")))
+            for array in self._arrays().values()
+        }
+        if len(places) > 1:
             raise FormatError(
                 "data, metadata and indices lie in different libraries or on different devices",
                 remedy="move them together",
@@ -116,6 +118,11 @@ class SparseWeight:
         if not is_tensor(self.data):
             return self
         return replace(self, **{name: to_numpy(array) for name, array in self._arrays().items()})
+
+    def torch(self, device: object = "cpu") -> "SparseWeight":
+        """Return the same weight as torch tensors on `device`; needs torch."""
+        arrays = self._arrays().items()
+        return replace(self, **{name: to_torch(array, device) for name, array in arrays})
 
     def derived(self, key: Hashable, build: Callable[["SparseWeight"], T]) -> T:
         """Return build(self), computed once per `key` and kept as long as the weight lives.

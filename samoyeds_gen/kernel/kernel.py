@@ -82,6 +82,7 @@ class Kernel:
         out_dtype: str | None = None,
         device: Device = "auto",
         stream: Any = None,
+        out: Any = None,
         check: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Any:
@@ -91,7 +92,7 @@ class Kernel:
         float32; activation is None, "relu", "silu", "gelu" (erf) or "gelu_tanh".
         device "auto" runs where the tokens are: torch.cuda and other GPU arrays on their GPU and
         stream, host arrays on a present GPU, else in the simulator up to a work limit. The result
-        is of the tokens' library. Host selections are checked; a GPU selection out of range gives
+        is of the tokens' library, or `out`, a C-ordered [n, m] GPU array. Host selections are checked; a GPU selection out of range gives
         rows of NaN, unless `check` asks for the synchronising check.
 
         Raises LaunchError for arguments that do not fit, and CompileError or ScheduleError when
@@ -115,7 +116,11 @@ class Kernel:
                 shared_bytes=variant.plan.shared_bytes,
                 device=ordinal,
             )
-            return launch(variant.plan, loaded, call, ordinal, stream, check)
+            return launch(variant.plan, loaded, call, ordinal, stream, out, check)
+        if out is not None:
+            raise LaunchError(
+                "out is only taken on a GPU", remedy="leave it out for the simulator"
+            )
         return self._simulate(variant, call, device, progress)
 
     def variant(

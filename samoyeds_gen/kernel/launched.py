@@ -24,7 +24,13 @@ ALIGNMENT_BYTES = 16
 
 
 def launch(
-    plan: Plan, loaded: LoadedKernel, call: Call, device: int, stream: Any, check: bool
+    plan: Plan,
+    loaded: LoadedKernel,
+    call: Call,
+    device: int,
+    stream: Any,
+    out: Any,
+    check: bool,
 ) -> Any:
     """Queue the kernel and return out [n, m]; device arrays are neither copied nor waited for.
 
@@ -48,9 +54,11 @@ def launch(
             if view is not None
         },
     }
-    out, out_view = allocate(
-        (call.n, call.m), plan.problem.out_dtype.name, like=tokens, stream=stream
-    )
+    shape, dtype = (call.n, call.m), plan.problem.out_dtype.name
+    if out is None:
+        out, out_view = allocate(shape, dtype, like=tokens, stream=stream)
+    else:
+        out_view = _given_out(out, shape, dtype, tokens)
     if call.n:
         weights = on_device(call.w, plan, device)
         values = {
@@ -69,6 +77,19 @@ def launch(
     return _to_host(out_view, call.tokens, stream) if on_host else out
 
 
+def _given_out(out: Any, shape: tuple[int, int], dtype: str, tokens: ArrayView) -> ArrayView:
+    view = describe(out)
+    if (view.shape, view.dtype, view.device) != (shape, dtype, tokens.device) or (
+        not view.contiguous
+    ):
+        raise LaunchError(
+            f"out is {view}, the result is a C-ordered {dtype} {list(shape)} "
+            f"on device {tokens.device}",
+            remedy="allocate it so, or leave it out",
+        )
+    return view
+
+
 def _to_host(out: ArrayView, like: ArrayView, stream: Any) -> Any:
     array, view = allocate(out.shape, out.dtype, like=like)
     fetch(out, into=view, stream=stream)
@@ -81,7 +102,8 @@ def _values(selection: ArrayView, stream: Any) -> Any:
 
 def _aligned_tokens(view: ArrayView, device: int, stream: Any) -> ArrayView:
     """Tokens on the GPU with rows at 16-byte boundaries; a padded copy where they are not."""
-    aligned = view.strides[0] % ROW_ALIGNMENT == 0 or view.shape[0] <= 1
+    whole = view.shape[1] % ROW_ALIGNMENT == 0
+    aligned = whole and (view.strides[0] % ROW_ALIGNMENT == 0 or view.shape[0] <= 1)
     if view.kind == "host":
         rows = host_array(view)
         if rows.size and rows.shape[1] % ROW_ALIGNMENT:
@@ -97,6 +119,7 @@ def _aligned_tokens(view: ArrayView, device: int, stream: Any) -> ArrayView:
         copy[:, :k] = view.owner
         return describe(copy)
     raise LaunchError(
-        f"token rows of {view.shape[1]} elements do not start at 16-byte boundaries",
+        f"token rows of {view.shape[1]} elements are not whole 16-byte chunks at 16-byte "
+        "boundaries",
         remedy="pad k to a multiple of 8, or pass a torch tensor, which is padded for you",
     )

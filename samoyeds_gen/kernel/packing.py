@@ -15,6 +15,7 @@ from samoyeds_gen.formats import (
 )
 from samoyeds_gen.runtime import ArrayView, describe, stage
 
+EMPTY_METADATA = 0x44444444  # positions 0 and 1 in every group
 Words = npt.NDArray[np.uint32]
 
 
@@ -35,7 +36,9 @@ def _build(w: SparseWeight, packing: Packing) -> dict[str, Words]:
             words = fragment_metadata(
                 host, rows=packing.rows, row_multiple=rows, k_multiple=packing.k_multiple
             )
-            return {"weight.metadata": words}
+            # The kernel prefetches one tile past the end of the last fragment.
+            tail = np.full(packing.k_multiple // 2, EMPTY_METADATA, np.uint32)
+            return {"weight.metadata": np.concatenate([words.reshape(-1), tail])}
         case "weight.swaps":
             codes, placement = swap_codes(host, row_multiple=rows)
             return {"weight.swaps": codes, "weight.placement": placement}

@@ -85,15 +85,16 @@ def simulate(
 def token_rows(view: ArrayView) -> tuple[Array, int]:
     """The tokens as one flat allocation and their row stride in elements.
 
-    A stride of whole 16-byte chunks is kept, so that strided views are tested as they are;
-    otherwise the rows are copied with padding.
+    Rows and strides of whole 16-byte chunks are kept, so that strided views are tested as they
+    are; otherwise the rows are copied with zeros behind them.
     """
     rows = host_array(view)
     count, k = rows.shape
     stride = view.strides[0]
     if count == 0 or k == 0:
         return np.zeros(1, rows.dtype), ROW_ALIGNMENT
-    if count > 1 and stride >= k and stride % ROW_ALIGNMENT == 0:
+    whole = k % ROW_ALIGNMENT == 0 and stride % ROW_ALIGNMENT == 0
+    if count > 1 and stride >= k and whole:
         length = (count - 1) * stride + k
         flat = np.lib.stride_tricks.as_strided(rows, (length,), (rows.itemsize,), writeable=False)
         return flat, stride

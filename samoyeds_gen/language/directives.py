@@ -165,17 +165,23 @@ class Directives:
                                f"use one of {', '.join(FOLDS)}")
         self._set("stationary", fold)
 
-    def pipeline(self, *, stages: int, copy: CopyAtom) -> None:
+    def pipeline(self, *, stages: int, copy: CopyAtom, fragments: int = 2) -> None:
         """Overlap copies with matrix work in a ring of `stages`. (CUTLASS: multistage.)
 
         load; compute; load; compute   ->   stages-1 loads in flight while one stage computes
 
-        Legal from two stages up, while the ring fits the target's shared memory.
+        fragments=2 loads the next step's fragments while this step multiplies; 1 spends no
+        registers on that. Legal from two stages up, while the ring fits the shared memory.
         """
         if not isinstance(copy, CopyAtom):
             raise self._refuse("pipeline", f"pipeline takes a copy atom, not {copy!r}",
                                "use copy=atoms.CP_ASYNC_16B")
-        self._set("pipeline", Pipeline(self._positive("pipeline", "stages", stages), copy.name))
+        self._set("pipeline", Pipeline(
+                self._positive("pipeline", "stages", stages),
+                copy.name,
+                self._positive("pipeline", "fragments", fragments),
+            ),
+        )
 
     def resident(self, *, ctas: int = 1, spills: bool = False) -> None:
         """Ask that `ctas` CTAs fit one SM. (CUDA: __launch_bounds__ minimum blocks.)

@@ -65,10 +65,11 @@ class Stationary:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Ring depth, and the atom that fills it."""
+    """Ring depth, the atom that fills it, and how many fragment buffers the registers hold."""
 
     stages: int
     copy: str
+    fragments: int = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,21 @@ and of the output type; what to do with an element outside it is decided by chec
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from samoyeds_gen.errors import LaunchError
 from samoyeds_gen.formats import SparseWeight, canonical_dtype
+from samoyeds_gen.formats.arrays import Array
 from samoyeds_gen.reference.accumulate import accumulate, finite_part
 from samoyeds_gen.reference.activations import IDENTITY, Floats
 from samoyeds_gen.reference.problem import Band, Problem, problem_of
 from samoyeds_gen.reference.ssmm import finish
 
 Fold = Literal["exchange", "prefix", "expand"]
+Mask = npt.NDArray[np.bool_]
 
 EPS = 2.0**-23
 """Distance from 1 to the next float32: matrix units truncate, so a step may lose a whole one."""
@@ -47,14 +50,14 @@ _OUTPUTS = {
 
 def bound(
     w: SparseWeight,
-    tokens: Any,
-    selection: Any = None,
+    tokens: Array,
+    selection: Array | None = None,
     *,
     fold: Fold = "exchange",
     out_dtype: object = None,
-    bias: Any = None,
+    bias: Array | None = None,
     activation: str | None = None,
-    scale: Any = None,
+    scale: Array | None = None,
 ) -> Floats:
     """Largest |kernel - ssmm(...)| of a correct kernel, float64 [len(selection), m], elementwise.
 
@@ -74,14 +77,14 @@ def bound(
 
 def ssmm_with_bound(
     w: SparseWeight,
-    tokens: Any,
-    selection: Any = None,
+    tokens: Array,
+    selection: Array | None = None,
     *,
     fold: Fold = "exchange",
     out_dtype: object = None,
-    bias: Any = None,
+    bias: Array | None = None,
     activation: str | None = None,
-    scale: Any = None,
+    scale: Array | None = None,
 ) -> tuple[Floats, Floats]:
     """`ssmm` and how far a correct kernel may be from it, both float64 [len(selection), m].
 
@@ -155,7 +158,7 @@ def _magnitude(problem: Problem, band: Band, fold: Fold) -> Floats:
     return product.repeat(m, axis=1)[:, :rows] if fold == "prefix" else product
 
 
-def _over_block(band: Band, mask: np.ndarray[Any, np.dtype[np.bool_]]) -> Any:
+def _over_block(band: Band, mask: Mask) -> Mask:
     """Spread a mask [n, rows] over the M rows of each block."""
     n, rows = mask.shape
     m = band.weight.format.m

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from samoyeds_gen.errors import LaunchError
 from samoyeds_gen.formats import SparseWeight
-from samoyeds_gen.formats.arrays import is_tensor, to_numpy
+from samoyeds_gen.formats.arrays import Array, is_tensor, to_numpy
 from samoyeds_gen.formats.decoding import decode_arrays
 from samoyeds_gen.formats.selection import host_selection
 from samoyeds_gen.reference.activations import Activation, Floats, activation_of
@@ -36,7 +36,8 @@ class Band:
         """Where an entry is stored, zero or not: bool [rows, k]."""
         w = self.weight
         ones = np.ones(w.data.shape, np.float16)
-        return decode_arrays(w.format, w.shape, ones, w.metadata, w.positions) != 0
+        stored = decode_arrays(w.format, w.shape, ones, w.metadata, w.positions)
+        return np.asarray(stored != 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,12 @@ class Problem:
 
 
 def problem_of(
-    w: SparseWeight, tokens: Any, selection: Any, bias: Any, activation: str | None, scale: Any
+    w: SparseWeight,
+    tokens: Array,
+    selection: Array | None,
+    bias: Array | None,
+    activation: str | None,
+    scale: Array | None,
 ) -> Problem:
     """Check the arguments of `reference.ssmm` and gather the selected tokens; LaunchError."""
     if not isinstance(w, SparseWeight):
@@ -92,14 +98,14 @@ def _rows(w: SparseWeight, stored: slice, rows: slice) -> SparseWeight:
     return SparseWeight(w.format, w.dtype, shape, w.data[stored], w.metadata[stored], indices)
 
 
-def _vector(name: str, value: Any, size: int) -> Floats | None:
+def _vector(name: str, value: Array | None, size: int) -> Floats | None:
     if value is None:
         return None
     vector: Floats = _array(name, value, "float32", (size,)).astype(np.float64)
     return vector
 
 
-def _array(name: str, value: Any, kind: str, shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
+def _array(name: str, value: Array, kind: str, shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
     if not is_tensor(value) and not isinstance(value, np.ndarray):
         raise LaunchError(
             f"{name} is a {type(value).__name__}, but a numpy array or torch tensor is required",

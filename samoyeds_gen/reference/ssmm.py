@@ -3,11 +3,10 @@
 Decides values; how far a kernel may be from them is decided in bound.py.
 """
 
-from typing import Any
-
 import numpy as np
 
 from samoyeds_gen.formats import SparseWeight
+from samoyeds_gen.formats.arrays import Array
 from samoyeds_gen.reference.accumulate import accumulate
 from samoyeds_gen.reference.activations import Floats
 from samoyeds_gen.reference.problem import Problem, problem_of
@@ -15,12 +14,12 @@ from samoyeds_gen.reference.problem import Problem, problem_of
 
 def ssmm(
     w: SparseWeight,
-    tokens: Any,
-    selection: Any = None,
+    tokens: Array,
+    selection: Array | None = None,
     *,
-    bias: Any = None,
+    bias: Array | None = None,
     activation: str | None = None,
-    scale: Any = None,
+    scale: Array | None = None,
 ) -> Floats:
     """y[i] = scale[i] * activation(tokens[selection[i]] W^T + bias), float64 [len(selection), m].
 

@@ -14,7 +14,7 @@ from typing import Final
 from samoyeds_gen.errors import CompileError
 from samoyeds_gen.runtime.cache import Cache, cache_key, default_directory
 from samoyeds_gen.runtime.memo import MEMO
-from samoyeds_gen.runtime.nvrtc import nvrtc_version, translate
+from samoyeds_gen.runtime.nvrtc import Translation, nvrtc_version, translate
 from samoyeds_gen.runtime.report import ResourceReport, parse_log
 
 SOURCE_FILE, PTX_FILE, CUBIN_FILE = "kernel.cu", "kernel.ptx", "kernel.cubin"
@@ -202,7 +202,7 @@ def _compile(wanted: Source, cache: Cache | None) -> Build:
             "reports": [report.to_json() for report in parse_log(made.log)],
         }
         directory = cache.write(key, files, fields)
-    return _build(wanted, made.ptx, made.cubin, made.log, key, directory, made.seconds, False)
+    return _build(wanted, made, key, directory, cached=False)
 
 
 def _stored(wanted: Source, cache: Cache, key: str) -> Build | None:
@@ -211,45 +211,30 @@ def _stored(wanted: Source, cache: Cache, key: str) -> Build | None:
     if content is None:
         return None
     files, fields = content["files"], content["fields"]
-    try:
-        if files[SOURCE_FILE] != wanted.text.encode():
-            return None
-        return _build(
-            wanted,
-            files[PTX_FILE].decode(),
-            files[CUBIN_FILE],
-            fields["log"],
-            key,
-            cache.directory(key),
-            float(fields["seconds"]),
-            True,
-        )
-    except (KeyError, TypeError, ValueError):
-        return None
+    made = Translation(
+        ptx=files[PTX_FILE].decode(),
+        cubin=files[CUBIN_FILE],
+        log=fields["log"],
+        seconds=fields["seconds"],
+    )
+    return _build(wanted, made, key, cache.directory(key), cached=True)
 
 
 def _build(
-    wanted: Source,
-    ptx: str,
-    cubin: bytes,
-    log: str,
-    key: str,
-    directory: Path | None,
-    seconds: float,
-    cached: bool,
+    wanted: Source, made: Translation, key: str, directory: Path | None, *, cached: bool
 ) -> Build:
     return Build(
         name=wanted.name,
         target=wanted.target,
         source=wanted.text,
         options=wanted.options,
-        ptx=ptx,
-        cubin=cubin,
-        log=log,
-        reports=parse_log(log),
+        ptx=made.ptx,
+        cubin=made.cubin,
+        log=made.log,
+        reports=parse_log(made.log),
         key=key,
         directory=directory,
-        seconds=seconds,
+        seconds=made.seconds,
         cached=cached,
     )
 

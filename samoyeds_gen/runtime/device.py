@@ -15,7 +15,7 @@ from typing import Any
 from cuda.bindings import driver
 
 from samoyeds_gen.errors import LaunchError
-from samoyeds_gen.runtime.driver import call, error_name, refusal
+from samoyeds_gen.runtime.driver import call, error_name
 
 _Attribute = driver.CUdevice_attribute
 
@@ -221,11 +221,15 @@ def current_stream(ordinal: int) -> int:
 
 
 def synchronise(stream: Any = None) -> None:  # noqa: ANN401
-    """Wait for all work of a stream; LaunchError when a kernel on it failed."""
+    """Wait for all work of a stream; LaunchError without a GPU or when a kernel on it failed.
+
+    None is the legacy default stream of this thread's context, of device 0 when it has none.
+    """
     require_driver()
-    (status,) = driver.cuStreamSynchronize(stream_handle(stream))
-    if status != driver.CUresult.CUDA_SUCCESS:
-        raise refusal(status, "waiting for the stream")
+    if int(call(driver.cuCtxGetCurrent, doing="reading the current context")) == 0:
+        with context(0):
+            pass
+    call(driver.cuStreamSynchronize, stream_handle(stream), doing="waiting for the stream")
 
 
 def _status_name(status: int) -> str:

@@ -76,9 +76,9 @@ def call(function: Callable[..., Any], *arguments: object, doing: str) -> Any:  
 def refusal(status: driver.CUresult, doing: str) -> LaunchError:
     """The LaunchError for a failed call: the driver's error name, what it means, what to do."""
     name = error_name(status)
-    sentence, remedy = _EXPLAINED.get(
-        name, (_driver_text(status), "look this error up in the CUDA driver API")
-    )
+    if (explained := _EXPLAINED.get(name)) is None:
+        explained = (_driver_text(status), "look this error up in the CUDA driver API")
+    sentence, remedy = explained
     return LaunchError(f"{doing} failed with {name}: {sentence}", remedy=remedy)
 
 

@@ -42,7 +42,7 @@ def stage(array: Any, device: int, *, stream: Any = None) -> ArrayView:  # noqa:
     """Copy a host array (numpy, torch CPU, DLPack) to GPU `device`, in C order.
 
     Returns a device view of the same family with the same shape, which owns its memory. The copy
-    is queued on `stream` (None: the legacy default stream), so a kernel on that stream sees it.
+    is made in the order of `stream` (None: the legacy default stream) and is complete on return.
     Raises LaunchError without a GPU or when its memory does not suffice.
     """
     view = describe(array)
@@ -60,8 +60,7 @@ def stage(array: Any, device: int, *, stream: Any = None) -> ArrayView:  # noqa:
                 stream_handle(stream),
                 doing=f"copying {packed.nbytes} bytes to device {device}",
             )
-            if stream_handle(stream) != 0:
-                synchronise(stream)  # the host copy ends with this call, the transfer may not
+            synchronise(stream)  # the caller may change pinned memory as soon as this returns
     return staged
 
 

@@ -63,7 +63,7 @@ def translate(source: str, *, name: str, target: str, options: tuple[str, ...] =
     file's line (or the line a `#line` directive names), and the whole log as a note.
     """
     _require_target(target)
-    arguments = [f"--gpu-architecture={target}", "--ptxas-options=-v", *options]
+    arguments = [f"--gpu-architecture={target}", "--ptxas-options=-v", "--no-cache", *options]
     status, program = nvrtc.nvrtcCreateProgram(source.encode(), name.encode(), 0, [], [])
     _require_success(status, "nvrtcCreateProgram")
     try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from samoyeds_gen.errors import LaunchError
+from samoyeds_gen.runtime.arrays import ArrayView
 
 # PTX ISA, "Kernel Function Parameters": .param state space, optional .ptr and .align, byte arrays.
 _PARAMETER = re.compile(
@@ -35,9 +36,9 @@ class Parameter:
     code: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.nbytes} bytes" if self.kind == "bytes" else f"{8 * self.nbytes}-bit {self.kind}"
-        )
+        if self.kind == "bytes":
+            return f"structure of {self.nbytes} bytes"
+        return f"{8 * self.nbytes}-bit {self.kind}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,8 @@ class Signature:
     def convert(self, arguments: Sequence[object]) -> list[int | float | bytes]:
         """The values to pack for `arguments`, each checked against its parameter.
 
-        Integers may be given signed or unsigned, pointers also as any object with `.pointer` (an
-        ArrayView), structures as bytes or as an object with `getPtr()` (a CUtensorMap).
+        Integers may be given signed or unsigned, pointers also as an ArrayView, structures as
+        bytes or as an object with `getPtr()` (a CUtensorMap).
         Raises LaunchError naming the argument's position when one does not fit.
         """
         if len(arguments) != len(self.parameters):
@@ -85,10 +86,7 @@ class Signature:
             except (TypeError, ValueError, OverflowError):
                 raise LaunchError(
                     f"argument {position} of kernel {self.entry} is {_described(value)}, "
-                    f"its parameter is a {parameter}"
-                    if parameter.kind != "bytes"
-                    else f"argument {position} of kernel {self.entry} is {_described(value)}, "
-                    f"its parameter is a structure of {parameter}",
+                    f"its parameter is a {parameter}",
                     remedy="pass a value of that kind and size",
                 ) from None
         return values
@@ -124,10 +122,11 @@ class Arguments:
         All values are written, because comparing with the last ones costs more than the write.
         """
         if not self._structures:
+            values = [value.pointer if type(value) is ArrayView else value for value in arguments]
             try:
-                self._packer.pack_into(self._buffer, 0, *arguments)
+                self._packer.pack_into(self._buffer, 0, *values)
                 return
-            except struct.error:
+            except (struct.error, OverflowError):
                 pass  # convert says what is wrong, or accepts what struct does not
         self._packer.pack_into(self._buffer, 0, *self._signature.convert(arguments))
 
@@ -163,12 +162,14 @@ def _converted(parameter: Parameter, value: Any) -> int | float | bytes:  # noqa
     match parameter.kind:
         case "integer":
             bits = 8 * parameter.nbytes
-            number = operator.index(getattr(value, "pointer", value))
+            number = operator.index(value.pointer if isinstance(value, ArrayView) else value)
             if not -(1 << (bits - 1)) <= number < 1 << bits:
                 raise OverflowError
             return number - (1 << bits) if number >= 1 << (bits - 1) else number
         case "float":
-            return float(value)
+            real = float(value)
+            struct.pack(f"<{parameter.code}", real)  # OverflowError beyond the parameter's range
+            return real
         case _:
             content = _structure(parameter, value)
             if len(content) != parameter.nbytes:

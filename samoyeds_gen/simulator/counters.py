@@ -35,6 +35,12 @@ class Counters:
     instructions: int = 0
     enabled: bool = True
 
+    def visit(self, families: Counter[str], warps: int) -> None:
+        """Count the instructions of a block that `warps` warps ran."""
+        for family, count in families.items():
+            self.opcodes[family] += count * warps
+            self.instructions += count * warps
+
     def shared(self, kind: str, index: Array, lanes: Array, size: int) -> None:
         """Count one shared-memory instruction; `index` is a byte address per lane of `lanes`."""
         if not self.enabled:

@@ -22,7 +22,7 @@ Kind = Literal[
 KINDS: tuple[str, ...] = get_args(Kind)
 
 
-class SimulationFault(SamoyedsError):
+class SimulationFault(SamoyedsError):  # noqa: N818 - a fault of the kernel, not of the caller
     """A kernel, or its PTX, that breaks a rule of the machine it claims to run on.
 
     `kind` is one of `KINDS`; `site` the PTX instruction, `cta` and `thread` the first offender

@@ -7,8 +7,9 @@ instruction does comes from its row. Done once per function and kept with the Pr
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,8 +32,8 @@ from samoyeds_gen.simulator.program import (
     Symbol,
     Variable,
 )
-from samoyeds_gen.simulator.rows import Modifiers, Row, Step
-from samoyeds_gen.simulator.scalars import DTYPES, STORAGE, Array
+from samoyeds_gen.simulator.rows import Modifiers, Row, Step, Table
+from samoyeds_gen.simulator.scalars import DTYPES, STORAGE, Array, DType
 from samoyeds_gen.simulator.specials import SPECIALS
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Lowered:
 
     blocks: tuple[Block, ...]
     sites: tuple[Site, ...]
-    storage: tuple[np.dtype[Any], ...]
+    storage: tuple[DType, ...]
     specials: tuple[tuple[int, str], ...]
     parameters: tuple[tuple[int, int], ...]
     variables: tuple[Variable, ...]
@@ -78,7 +79,7 @@ class Lowered:
         return registers
 
 
-def lower(program: Program, entry: str) -> Lowered:
+def lower(program: Program, entry: str, table: Table) -> Lowered:
     """Lower one kernel of `program`; memoised. LaunchError if it has no such kernel."""
     known = program.cache.get(entry)
     if isinstance(known, Lowered):
@@ -88,7 +89,7 @@ def lower(program: Program, entry: str) -> Lowered:
         raise LaunchError(
             f"the PTX has no kernel {entry!r}", remedy=f"choose one of {', '.join(program.entries)}"
         )
-    lowered = Lowering(program, function).run()
+    lowered = Lowering(program, function, table).run()
     program.cache[entry] = lowered
     return lowered
 
@@ -100,12 +101,13 @@ def _aligned(offset: int, align: int) -> int:
 class Lowering:
     """What rows may ask while a kernel is lowered: readers, writers, addresses, sites."""
 
-    def __init__(self, program: Program, function: Function) -> None:
+    def __init__(self, program: Program, function: Function, table: Table) -> None:
+        self.table = table
         self.body, variables = inlining.inline(program, function)
         self.program = program
         self.sites: list[Site] = []
         self.slots: dict[str, int] = {}
-        self.storage: list[np.dtype[Any]] = []
+        self.storage: list[DType] = []
         self.specials: list[tuple[int, str]] = []
         self.granule = self.global_granule = 16
         self.places: dict[str, tuple[str, int]] = {}
@@ -143,8 +145,6 @@ class Lowering:
 
     def run(self) -> Lowered:
         """Cut the body into blocks and build every step."""
-        from samoyeds_gen.simulator.instructions import TABLE
-
         found: list[tuple[Instruction, Row, Modifiers]] = []
         starts: list[int] = [0]
         for item in self.body:
@@ -156,7 +156,7 @@ class Lowering:
                     starts.append(len(found))
                 self.labels[item.name] = len(starts) - 1
                 continue
-            match = TABLE.find(item.opcode)
+            match = self.table.find(item.opcode)
             if match is None:
                 raise SimulationFault(
                     "unknown opcode", f"no row matches {item.opcode!r}", site=item.site
@@ -167,7 +167,7 @@ class Lowering:
         bounds = [*starts, len(found)]
         blocks = [
             self._block(number, found[first:last])
-            for number, (first, last) in enumerate(zip(bounds, bounds[1:], strict=False))
+            for number, (first, last) in enumerate(pairwise(bounds))
         ]
         return Lowered(
             tuple(blocks),
@@ -188,15 +188,14 @@ class Lowering:
         families: Counter[str] = Counter()
         end: Step | None = None
         for instruction, row, modifiers in found:
-            families[row.family.format_map(modifiers)] += 1
+            families[row.family.format_map({"space": "generic", **modifiers})] += 1
             step = row.build(self, instruction, modifiers)
             if row.ends:
                 end = self._guarded_end(instruction, step)
             else:
                 steps.append(self._guarded(instruction, step))
         if end is None:
-            following = number + 1
-            end = lambda m: m.go(following, m.mask)  # noqa: E731
+            end = _fall_through(number + 1)
         site = found[-1][0].site if found else None
         return Block(tuple(steps), end, families, site)
 
@@ -257,7 +256,7 @@ class Lowering:
         self.sites.append(instruction.site)
         return len(self.sites) - 1
 
-    def slot(self, name: str, dtype: np.dtype[Any]) -> int:
+    def slot(self, name: str, dtype: DType) -> int:
         """Index of a register in the register file."""
         found = self.slots.get(name)
         if found is None:
@@ -288,7 +287,7 @@ class Lowering:
                 return lambda regs: constant
         raise SimulationFault("unknown opcode", f"operand {operand} cannot be read as {type_}")
 
-    def _special(self, name: str, dtype: np.dtype[Any]) -> Read:
+    def _special(self, name: str, dtype: DType) -> Read:
         if name not in SPECIALS:
             raise SimulationFault("unknown opcode", f"special register %{name} is not modelled")
         wide = name in ("clock64", "globaltimer", "gridid")
@@ -322,7 +321,11 @@ class Lowering:
         return write
 
 
-def _view(slot: int, storage: np.dtype[Any], dtype: np.dtype[Any]) -> Read:
+def _fall_through(following: int) -> Step:
+    return lambda m: m.go(following, m.mask)
+
+
+def _view(slot: int, storage: DType, dtype: DType) -> Read:
     if storage == dtype:
         return itemgetter(slot)
     if storage.itemsize == dtype.itemsize:
@@ -334,7 +337,7 @@ def _view(slot: int, storage: np.dtype[Any], dtype: np.dtype[Any]) -> Read:
     return lambda regs: regs[slot].view(whole).astype(unsigned).view(dtype)
 
 
-def _constant(operand: Immediate, dtype: np.dtype[Any]) -> Array:
+def _constant(operand: Immediate, dtype: DType) -> Array:
     if dtype == np.bool_:
         return np.array([operand.value != 0])
     if dtype.kind == "f" and operand.type is None:

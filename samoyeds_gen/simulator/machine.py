@@ -6,16 +6,19 @@ the same block run together, lowest block first, which lets diverged lanes catch
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from samoyeds_gen.simulator.barriers import Barriers
+from samoyeds_gen.simulator.clocks import Clocks
 from samoyeds_gen.simulator.counters import Counters
 from samoyeds_gen.simulator.fault import Kind, SimulationFault
+from samoyeds_gen.simulator.fragment import Operands
 from samoyeds_gen.simulator.memory import SHARED_ORIGIN, GlobalSpace, Memory
 from samoyeds_gen.simulator.program import Site
-from samoyeds_gen.simulator.races import Clocks, SharedShadow
+from samoyeds_gen.simulator.races import SharedShadow
 from samoyeds_gen.simulator.scalars import Array
 from samoyeds_gen.simulator.transfers import Transfers
 
@@ -24,6 +27,20 @@ if TYPE_CHECKING:
 
 # An endless loop of simulated code must end as a fault, not as a test that hangs.
 MAX_BLOCKS = 5_000_000
+# What memory holds before anyone writes it: as a 16-bit or 32-bit float, NaN.
+POISON = 0xFF
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What all batches of a launch share; `params` are the bytes of the parameter space."""
+
+    kernel: "Lowered"
+    grid: tuple[int, int, int]
+    threads: int
+    params: bytes
+    dynamic_shared: int
+    races: bool
 
 
 class Machine:
@@ -33,51 +50,53 @@ class Machine:
     `everyone` says that no live lane is outside it, `whole` that it is all lanes.
     """
 
-    def __init__(
-        self,
-        kernel: "Lowered",
-        space: GlobalSpace,
-        counters: Counters,
-        *,
-        grid: tuple[int, int, int],
-        threads: int,
-        ctas: range,
-        params: bytes,
-        dynamic_shared: int,
-        races: bool,
-    ) -> None:
-        self.kernel = kernel
-        self.space = space
-        self.counters = counters
-        self.grid = grid
-        self.threads = threads
-        self.params = params
-        self.dynamic_shared = dynamic_shared
+    grid: tuple[int, int, int]
+    threads: int
+    warps: int
+    lanes: int
+    dynamic_shared: int
+    shared_size: int
+    ready: dict[int, Array]
+    thread_of: Array
+    warp_of: Array
+    cta_of: Array
+    grid_cta_of: Array
+
+    def __init__(self, launch: Launch, space: GlobalSpace, counters: Counters, ctas: range) -> None:
+        self.launch, self.space, self.counters = launch, space, counters
+        self.kernel = launch.kernel
+        self.grid, self.threads, self.params = launch.grid, launch.threads, launch.params
         self.ctas = len(ctas)
-        self.warps = -(-threads // 32)
+        self.warps = -(-launch.threads // 32)
         self.lanes = self.ctas * self.warps * 32
         lane = np.arange(self.lanes)
         self.warp_of = lane >> 5
         self.cta_of = self.warp_of // self.warps
         self.thread_of = lane - self.cta_of * (self.warps * 32)
         self.grid_cta_of = (self.cta_of + ctas.start).astype(np.int32)
-        self.shared_size = kernel.dynamic_start - SHARED_ORIGIN + dynamic_shared
-        self.shared_stride = -(-max(self.shared_size, 16) // 128) * 128
-        self.shared = Memory(np.full(self.ctas * self.shared_stride, 0xFF, np.uint8))
-        self.shared_base = self.cta_of * self.shared_stride - SHARED_ORIGIN
-        self.local = Memory(np.full(self.lanes * kernel.local_size, 0xFF, np.uint8))
         self.clocks = Clocks(self.ctas, self.warps)
-        self.shadow = (
-            SharedShadow(self.clocks, self.shared_stride, kernel.granule) if races else None
-        )
+        self.shadow: SharedShadow | None = None
+        self._make_memories()
         self.transfers = Transfers(self.lanes)
+        self.operands = Operands()
         self.barriers = Barriers(self.ctas, self.warps)
-        self.regs: list[Array] = kernel.fresh_registers(self)
-        self.born = self.live = self.thread_of < threads
-        self.visits = [0] * len(kernel.blocks)
-        self.ready: dict[int, Array] = {0: self.live}
+        self.regs: list[Array] = self.kernel.fresh_registers(self)
+        self.born = self.live = self.thread_of < launch.threads
+        self.visits = [0] * len(self.kernel.blocks)
+        self.ready = {0: self.live}
         self.blocks_run = 0
         self.enter(self.live)
+
+    def _make_memories(self) -> None:
+        kernel = self.kernel
+        self.dynamic_shared = self.launch.dynamic_shared
+        self.shared_size = kernel.dynamic_start - SHARED_ORIGIN + self.dynamic_shared
+        self.shared_stride = -(-max(self.shared_size, 16) // 128) * 128
+        self.shared = Memory(np.full(self.ctas * self.shared_stride, POISON, np.uint8))
+        self.shared_base = self.cta_of * self.shared_stride - SHARED_ORIGIN
+        self.local = Memory(np.full(self.lanes * kernel.local_size, POISON, np.uint8))
+        if self.launch.races:
+            self.shadow = SharedShadow(self.clocks, self.shared_stride, kernel.granule)
 
     def enter(self, mask: Array) -> None:
         """Make `mask` the running group."""
@@ -114,6 +133,14 @@ class Machine:
         full = np.zeros((self.lanes, *values.shape[1:]), values.dtype)
         full[self.indices] = values
         return full
+
+    def spread_warps(self, values: Array, warps: Array | slice) -> Array:
+        """Entries of some whole warps back to an array over all lanes."""
+        if isinstance(warps, slice):
+            return values
+        full = np.zeros((self.lanes >> 5, 32), values.dtype)
+        full[warps] = values.reshape(-1, 32)
+        return full.reshape(-1)
 
     def go(self, block: int, mask: Array) -> None:
         """Let the lanes of `mask` run next at `block`."""
@@ -156,13 +183,16 @@ class Machine:
             return self.lanes >> 5
         return int(np.count_nonzero(self.mask.reshape(-1, 32).any(axis=1)))
 
-    def whole_warps(self, site: Site) -> Array | slice:
-        """Warp numbers of the group for an `.aligned` instruction; a partial warp is a fault."""
+    def whole_warps(self, site: Site, *, full: bool = False) -> Array | slice:
+        """Warp numbers of the group for an `.aligned` instruction; a partial warp is a fault.
+
+        `full` asks for 32 lanes even in the last warp of a CTA whose threads do not fill it.
+        """
         if self.whole:
             return slice(None)
         lanes = self.mask.reshape(-1, 32)
         active = lanes.any(axis=1)
-        missing = self.born.reshape(-1, 32) & ~lanes
+        missing = ~lanes if full else self.born.reshape(-1, 32) & ~lanes
         partial = active & missing.any(axis=1)
         if partial.any():
             warp = int(np.flatnonzero(partial)[0])
@@ -174,10 +204,6 @@ class Machine:
                 warp * 32 + first,
             )
         return np.flatnonzero(active)
-
-    def ordered_ctas(self, other: Array, lanes: Array) -> Array:
-        """Whether grid CTA `other` [lanes, n] happened before the CTA of each lane."""
-        return self.space.order.before(other, self.grid_cta_of[lanes][:, None])
 
     def shared_address(self, index: int) -> int:
         """Shared-memory address, as the kernel sees it, of a byte of the batch's memory."""
@@ -214,5 +240,3 @@ class Machine:
             address=address,
             buffer=buffer,
         )
-
-

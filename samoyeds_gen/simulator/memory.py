@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from samoyeds_gen.simulator.fault import Kind
+from samoyeds_gen.simulator.ordering import CtaOrder
 from samoyeds_gen.simulator.program import Site
 from samoyeds_gen.simulator.scalars import Array
 
 if TYPE_CHECKING:
+    from samoyeds_gen.simulator.global_races import GlobalShadow
     from samoyeds_gen.simulator.machine import Machine
-    from samoyeds_gen.simulator.races import GlobalShadow
+
 
 SHARED_WINDOW = 1 << 48
 LOCAL_WINDOW = 2 << 48
@@ -85,15 +87,17 @@ class GlobalSpace:
 
     def __init__(self) -> None:
         self.buffers: dict[int, Buffer] = {}
+        self.order = CtaOrder()
 
     def locate(
         self, m: "Machine", addresses: Array, size: int, site: Site, lanes: Array, *, write: bool
     ) -> Iterator[tuple[Buffer, Array | None, Array]]:
-        """Split `addresses` (uint64, one per lane of `lanes`) by buffer, and check them.
+        """Split `addresses` (one per lane of `lanes`) by buffer, and check them.
 
-        Yields buffer, the positions that lie in it (None for all), and byte offsets (int64).
+        Addresses are int64. Yields buffer, the positions that lie in it (None for all), and byte
+        offsets (int64).
         """
-        slots = addresses >> np.uint64(BUFFER_SHIFT)
+        slots = addresses >> BUFFER_SHIFT
         first = int(slots[0])
         if (slots == slots[0]).all():
             yield self._checked(m, first, addresses, size, site, lanes, None, write)
@@ -125,7 +129,7 @@ class GlobalSpace:
                 address=int(mine[0]),
                 buffer="global memory",
             )
-        offsets = mine.view(np.int64) - buffer.base
+        offsets = mine - buffer.base
         outside = (offsets < 0) | (offsets > buffer.size - size)
         check(m, outside, offsets, size, site, who, buffer.name, buffer.size)
         if write and not buffer.writable:

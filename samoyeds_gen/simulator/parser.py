@@ -29,9 +29,7 @@ _LOC = re.compile(r"\.loc\s+(\d+)\s+(\d+)\s+\d+(?:[^\n]*inlined_at\s+(\d+)\s+(\d
 _FILE = re.compile(r"\.file\s+(\d+)\s+\"([^\"]*)\"")
 _SECTION = re.compile(r"\.section\s+[.\w]+\s*\{[^}]*\}")
 _LABEL = re.compile(r"([%$_A-Za-z][\w$]*)\s*:(?!:)")
-_STATEMENT = re.compile(
-    r"(?:@(!?)\s*([%$\w]+)\s+)?([a-zA-Z_][\w.:]*(?:::[\w.:]+)*)\s*(.*)\Z", re.S
-)
+_STATEMENT = re.compile(r"(?:@(!?)\s*([%$\w]+)\s+)?([a-zA-Z_][\w.:]*(?:::[\w.:]+)*)\s*(.*)\Z", re.S)
 _VARIABLE = re.compile(
     r"(?:\.(?:visible|extern|weak|common)\s+)*\.(global|const|shared|local|param)\s+"
     r"(?:\.align\s+(\d+)\s+)?(?:\.attribute\([^)]*\)\s*)?\.(\w+)\s+"
@@ -241,7 +239,9 @@ class _Body:
         if guard and predicate is None:
             raise CompileError(f"PTX line {line}: undeclared predicate {guard}")
         site = Site(opcode, line, source)
-        return Instruction(opcode, operands, site, (predicate, bool(negated)) if predicate else None)
+        return Instruction(
+            opcode, operands, site, (predicate, bool(negated)) if predicate else None
+        )
 
 
 def _initial(text: str, item: int, size: int) -> bytes:

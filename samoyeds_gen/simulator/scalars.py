@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+DType = np.dtype[Any]
 
-DTYPES: dict[str, np.dtype[Any]] = {
+DTYPES: dict[str, DType] = {
     "pred": np.dtype(np.bool_),
     **{f"{k}{n}": np.dtype(f"u{n // 8}") for k in "bu" for n in (8, 16, 32, 64)},
     **{f"s{n}": np.dtype(f"i{n // 8}") for n in (8, 16, 32, 64)},
@@ -25,7 +26,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 
 # What a register declared with a type holds.
-STORAGE: dict[str, np.dtype[Any]] = {
+STORAGE: dict[str, DType] = {
     **{
         name: np.dtype(f"u{dtype.itemsize}") if dtype.kind == "i" else dtype
         for name, dtype in DTYPES.items()
@@ -64,7 +65,9 @@ def odd_float32(values: Array) -> Array:
     single = values.astype(np.float32)
     toward_zero = single.view(np.int32) - (np.abs(single.astype(np.float64)) > np.abs(values))
     odd = toward_zero | (single.astype(np.float64) != values)
-    return np.where(np.isfinite(values), odd, single.view(np.int32)).astype(np.int32).view(np.float32)
+    return (
+        np.where(np.isfinite(values), odd, single.view(np.int32)).astype(np.int32).view(np.float32)
+    )
 
 
 def narrow_toward_zero(values: Array, type_: str) -> Array:

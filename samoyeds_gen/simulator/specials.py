@@ -1,4 +1,4 @@
-"""Special registers: what each lane reads from %tid.x and its kin (PTX ISA, "Special Registers")."""
+"""What each lane reads from %tid.x and its kin (PTX ISA, "Special Registers")."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING

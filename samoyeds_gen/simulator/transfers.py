@@ -37,7 +37,9 @@ class Transfers:
         self.committed = np.zeros(lanes, np.int64)
         self.copies: list[Copy] = []
 
-    def issue(self, m: "Machine", lanes: Array, index: Array, data: Array, size: int, site: int) -> None:
+    def issue(
+        self, m: "Machine", lanes: Array, index: Array, data: Array, size: int, site: int
+    ) -> None:
         """Start copies of `size`-byte items `data` to byte `index`; poisons the destination."""
         if m.shadow is not None:
             m.shadow.issue(m, index, size, lanes, site)

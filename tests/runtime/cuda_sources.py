@@ -79,10 +79,10 @@ extern "C" __global__ void all_kinds(long long *out, const __grid_constant__ Map
 
 BIG_SHARED = """\
 extern "C" __global__ void __launch_bounds__(256) reverse(int *out, const int *in, int n) {
-  extern __shared__ int all[];
-  for (int i = threadIdx.x; i < n; i += 256) all[i] = in[blockIdx.x * n + i];
+  extern __shared__ int tile[];
+  for (int i = threadIdx.x; i < n; i += 256) tile[i] = in[blockIdx.x * n + i];
   __syncthreads();
-  for (int i = threadIdx.x; i < n; i += 256) out[blockIdx.x * n + i] = all[n - 1 - i];
+  for (int i = threadIdx.x; i < n; i += 256) out[blockIdx.x * n + i] = tile[n - 1 - i];
 }
 """
 
@@ -106,3 +106,6 @@ extern "C" __global__ void cluster_rank(int *out) {
 WILD_WRITE = """\
 extern "C" __global__ void wild_write(int *p) { *p = 1; }
 """
+
+FOR_ANY_TARGET = (SAXPY, HEAVY, CALLED, ALL_KINDS, BIG_SHARED, SLOW_FILL, WILD_WRITE)
+FOR_HOPPER = (*FOR_ANY_TARGET, SERIALISED_WGMMA, CLUSTER_RANK)

@@ -127,7 +127,7 @@ class NewStream:
         (SimpleNamespace(ptr=80), 80),
         (driver.CUstream(81), 81),
     ],
-    ids=str,
+    ids=["none", "zero", "int", "method", "property", "torch", "cupy", "driver"],
 )
 def test_stream_handles(stream, handle):
     assert stream_handle(stream) == handle

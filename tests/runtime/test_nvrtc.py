@@ -1,7 +1,7 @@
 """What one NVRTC compile gives, and how its failures read."""
 
 import pytest
-from cuda_sources import SAXPY, TARGETS
+from cuda_sources import FOR_ANY_TARGET, FOR_HOPPER, SAXPY, TARGETS
 
 from samoyeds_gen.errors import CompileError, Where
 from samoyeds_gen.runtime.nvrtc import nvrtc_version, translate
@@ -22,6 +22,12 @@ def test_one_compile_gives_ptx_cubin_and_log(target):
 def test_cubins_are_deterministic():
     first, second = (translate(SAXPY, name="saxpy.cu", target="sm_80") for _ in range(2))
     assert (first.ptx, first.cubin) == (second.ptx, second.cubin)
+
+
+@pytest.mark.parametrize(("target", "sources"), [("sm_80", FOR_ANY_TARGET), ("sm_90a", FOR_HOPPER)])
+def test_what_the_gpu_tests_launch_compiles(target, sources):
+    for source in sources:
+        assert translate(source, name="k.cu", target=target).cubin
 
 
 def kernel(body: str) -> str:

@@ -2,7 +2,6 @@
 
 import ctypes
 import struct
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samoyeds_gen.errors import LaunchError
+from samoyeds_gen.runtime import ArrayView
 from samoyeds_gen.runtime.nvrtc import translate
 from samoyeds_gen.runtime.signature import Arguments, Parameter, Signature, read_signature
 
@@ -23,6 +23,7 @@ INT8 = Parameter("integer", 1, 1, "b")
 MAP = Parameter("bytes", 128, 64, "128s")
 SMALL = Parameter("bytes", 4, 2, "4s")
 
+VIEW = ArrayView("device", 2**40, (), (), "float32", 0, "torch", None)
 VALUES = {
     INT8: st.integers(-(2**7), 2**7 - 1),
     INT16: st.integers(-(2**15), 2**15 - 1),
@@ -85,12 +86,13 @@ def test_parameters_do_not_overlap(chosen):
         (INT32, np.uint32(2**31), b"\0\0\0\x80"),
         (INT32, np.int64(-2), b"\xfe\xff\xff\xff"),
         (INT64, 2**64 - 2, b"\xfe" + b"\xff" * 7),
-        (INT64, SimpleNamespace(pointer=2**40), struct.pack("<q", 2**40)),
+        (INT64, VIEW, struct.pack("<q", 2**40)),
         (INT8, True, b"\x01"),
         (INT8, 255, b"\xff"),
         (FLOAT32, 2, struct.pack("<f", 2.0)),
         (FLOAT32, np.float32(0.1), struct.pack("<f", np.float32(0.1))),
         (FLOAT32, -0.0, b"\0\0\0\x80"),
+        (FLOAT32, float("inf"), b"\0\0\x80\x7f"),
         (FLOAT64, np.float64(0.1), struct.pack("<d", 0.1)),
         (SMALL, bytearray(b"abcd"), b"abcd"),
         (SMALL, np.arange(4, dtype=np.uint8), b"\0\1\2\3"),
@@ -154,6 +156,12 @@ SENTENCES = [
         (np.zeros(3),),
         "argument 0 of kernel k is a value of type ndarray, its parameter is a 32-bit float; "
         "pass a value of that kind and size",
+    ),
+    (
+        (FLOAT32,),
+        (1e300,),
+        "argument 0 of kernel k is the float 1e+300, its parameter is a 32-bit float; pass a "
+        "value of that kind and size",
     ),
     (
         (INT64,),

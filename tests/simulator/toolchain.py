@@ -1,6 +1,6 @@
 """NVRTC for the simulator's tests: CUDA C++ text to PTX, memoised; needs no driver."""
 
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from cuda.bindings import nvrtc
@@ -9,7 +9,7 @@ TARGETS = ("sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a")
 RING = Path(__file__).with_name("ring.cu").read_text()
 
 
-@lru_cache(maxsize=None)
+@cache
 def ptx(source: str, target: str = "sm_80", *options: str) -> str:
     """PTX text of `source` for `target`; a compile error is an AssertionError with the log."""
     _, program = nvrtc.nvrtcCreateProgram(source.encode(), b"kernel.cu", 0, [], [])

@@ -10,7 +10,7 @@ import numpy as np
 
 from samoyeds_gen.simulator.program import Immediate, Instruction
 from samoyeds_gen.simulator.rows import Modifiers, Step, alu, apply, row
-from samoyeds_gen.simulator.scalars import Array
+from samoyeds_gen.simulator.scalars import Array, DType
 
 if TYPE_CHECKING:
     from samoyeds_gen.simulator.lowering import Lowering
@@ -19,17 +19,21 @@ if TYPE_CHECKING:
 def shift_left(a: Array, amount: Array) -> Array:
     """Left shift; 0 when the amount reaches the width."""
     width = 8 * a.dtype.itemsize
-    moved = a << np.minimum(amount, width - 1).astype(a.dtype)
-    return moved if int(amount.max()) < width else np.where(amount < width, moved, a.dtype.type(0))
+    moved: Array = a << np.minimum(amount, width - 1).astype(a.dtype)
+    return _clear_beyond(moved, amount, width)
+
+
+def _clear_beyond(moved: Array, amount: Array, width: int) -> Array:
+    if int(amount.max()) < width:
+        return moved
+    return np.where(amount < width, moved, moved.dtype.type(0))
 
 
 def shift_right(a: Array, amount: Array) -> Array:
     """Right shift, arithmetic for signed types; fills when the amount reaches the width."""
     width = 8 * a.dtype.itemsize
-    moved = a >> np.minimum(amount, width - 1).astype(a.dtype)
-    if a.dtype.kind == "i" or int(amount.max()) < width:
-        return moved
-    return np.where(amount < width, moved, a.dtype.type(0))
+    moved: Array = a >> np.minimum(amount, width - 1).astype(a.dtype)
+    return moved if a.dtype.kind == "i" else _clear_beyond(moved, amount, width)
 
 
 def funnel_left(low: Array, high: Array, amount: Array) -> Array:
@@ -118,7 +122,7 @@ def extract(a: Array, position: Array, length: Array) -> Array:
     return np.where(sign, field | ~low_mask(have, bits.dtype), field).view(a.dtype)
 
 
-def low_mask(count: Array, dtype: np.dtype) -> Array:  # type: ignore[type-arg]
+def low_mask(count: Array, dtype: DType) -> Array:
     """`count` low ones, 0 to the width."""
     ones = ~np.zeros(1, dtype)
     return ~shift_left(ones, count)

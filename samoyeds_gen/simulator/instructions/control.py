@@ -64,4 +64,3 @@ ROWS = (
     row("nanosleep.u32", nothing),
     row("pmevent[.mask]", nothing),
 )
-

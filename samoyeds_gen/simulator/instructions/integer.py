@@ -9,7 +9,7 @@ import numpy as np
 
 from samoyeds_gen.simulator.program import Instruction
 from samoyeds_gen.simulator.rows import Build, Modifiers, Step, alu, row
-from samoyeds_gen.simulator.scalars import DTYPES, Array
+from samoyeds_gen.simulator.scalars import DTYPES, Array, DType
 
 if TYPE_CHECKING:
     from samoyeds_gen.simulator.lowering import Lowering
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 CARRY = "%carry"
 
 
-def _wide(dtype: np.dtype) -> np.dtype:  # type: ignore[type-arg]
+def _wide(dtype: DType) -> DType:
     return np.dtype(f"{dtype.kind}{2 * dtype.itemsize}")
 
 
 def multiply_wide(a: Array, b: Array) -> Array:
     """Full product of 16- or 32-bit integers, twice as wide."""
     wide = _wide(a.dtype)
-    return a.astype(wide) * b.astype(wide)
+    product: Array = a.astype(wide) * b.astype(wide)
+    return product
 
 
 def multiply_high(a: Array, b: Array) -> Array:
@@ -41,7 +42,8 @@ def multiply_high(a: Array, b: Array) -> Array:
     if a.dtype.kind == "i":
         zero = np.uint64(0)
         high = high - np.where(a < 0, y, zero) - np.where(b < 0, x, zero)
-    return high.view(a.dtype)
+    upper: Array = high.view(a.dtype)
+    return upper
 
 
 def divide(a: Array, b: Array) -> Array:
@@ -82,7 +84,8 @@ def subtract_saturated(a: Array, b: Array) -> Array:
 def mul24(a: Array, b: Array) -> Array:
     """Low 32 bits of the product of the low 24 bits, sign-extended for s32."""
     eight = a.dtype.type(8)
-    return ((a << eight) >> eight) * ((b << eight) >> eight)
+    product: Array = ((a << eight) >> eight) * ((b << eight) >> eight)
+    return product
 
 
 def sum_of_differences(a: Array, b: Array, c: Array) -> Array:
@@ -128,7 +131,9 @@ def _dot_bytes(a: Array, b: Array, c: Array) -> Array:
     """dp4a: four byte products added to c."""
     x = a.view(np.int8 if a.dtype.kind == "i" else np.uint8).reshape(-1, 4).astype(np.int64)
     y = b.view(np.int8 if b.dtype.kind == "i" else np.uint8).reshape(-1, 4).astype(np.int64)
-    return (c.astype(np.int64) + (x * y).sum(axis=1)).astype(np.uint32).view(c.dtype)
+    total = c.astype(np.int64) + (x * y).sum(axis=1)
+    low: Array = total.astype(np.uint32).view(c.dtype)
+    return low
 
 
 ROWS = (

@@ -39,6 +39,10 @@ _FUNCTIONS: dict[str, Function] = {
 }
 
 
+def _after(function: Function, last: Function) -> Function:
+    return lambda *sources: last(function(*sources))
+
+
 def _words(function: Function, element: str) -> Function:
     """The function on uint16 words of `element`."""
 
@@ -66,11 +70,9 @@ def _choose(name: str) -> Callable[[Modifiers], Function]:
         if "nan" in modifiers:
             function = {"min": np.minimum, "max": np.maximum}[name]
         if "sat" in modifiers:
-            inner = function
-            function = lambda *a: saturate(inner(*a))  # noqa: E731
+            function = _after(function, saturate)
         if "relu" in modifiers:
-            plain = function
-            function = lambda *a: np.maximum(plain(*a), 0)  # noqa: E731
+            function = _after(function, lambda a: np.maximum(a, 0))
         words = _words(function, element)
         return pairs(words) if type_.endswith("x2") else words
 

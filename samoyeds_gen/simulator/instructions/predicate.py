@@ -103,11 +103,15 @@ def _select(a: Array, b: Array, predicate: Array) -> Array:
     return np.where(predicate, a, b)
 
 
+def _select_by_sign(a: Array, b: Array, c: Array) -> Array:
+    return np.where(c >= 0, a, b)
+
+
 _TYPES = "BITS|INT|f16|bf16|f32|f64"
 ROWS = (
     row(f"setp.<cmp:CMP>[.<bool:and|or|xor>][.<ftz:ftz>].<t:{_TYPES}>", _setp),
     row(f"set.<cmp:CMP>[.<bool:and|or|xor>][.<ftz:ftz>].<d:u32|s32|f32>.<t:{_TYPES}>", _set),
     alu(f"selp.<t:{_TYPES}>", "t t t pred", _select),
-    alu(f"slct.<t:{_TYPES}>.s32", "t t t s32", lambda a, b, c: np.where(c >= 0, a, b)),
-    alu(f"slct[.ftz].<t:{_TYPES}>.f32", "t t t f32", lambda a, b, c: np.where(c >= 0, a, b)),
+    alu(f"slct.<t:{_TYPES}>.s32", "t t t s32", _select_by_sign),
+    alu(f"slct[.ftz].<t:{_TYPES}>.f32", "t t t f32", _select_by_sign),
 )
