@@ -100,6 +100,8 @@ def _memory(plan: Plan) -> ConstantGroup:
     ]
     if g.fold == "expand":
         rows.append(("kZeros", plan.buffer("zeros").offset, "first byte of the zeros"))
+    if plan.problem.index:
+        rows.append(("kTokenRows", plan.buffer("token_rows").offset, "first byte of token rows"))
     rows.append(("kSharedBytes", plan.shared_bytes, "dynamic shared memory"))
     return _group("Shared memory, in bytes", *rows)
 

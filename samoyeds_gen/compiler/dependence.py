@@ -17,58 +17,77 @@ def dependence_graph(ops: Sequence[Op], stages: int) -> nx.MultiDiGraph:
 
     arrival: a copy and the operation that reads its tile, `distance` iterations later.
     reuse:   a read and the copy that overwrites its ring slot.
-    value:   a write and a read of registers in the same iteration.
+    value, overwrite: the order of private values within one iteration.
     """
     graph = nx.MultiDiGraph()
     for position, op in enumerate(ops):
         graph.add_node(position, label=op.text, kind=op.kind)
-    for source, target, kind, distance in _hazards(ops, stages):
+    for source, target, kind, distance in (*_ring_hazards(ops, stages), *_private_hazards(ops)):
         graph.add_edge(source, target, kind=kind, distance=distance)
     return graph
 
 
-def _hazards(ops: Sequence[Op], stages: int) -> Iterator[tuple[int, int, str, int]]:
+def _ring_hazards(ops: Sequence[Op], stages: int) -> Iterator[tuple[int, int, str, int]]:
     for i, writer in enumerate(ops):
         for write in writer.writes:
             for j, reader in enumerate(ops):
                 for read in reader.reads:
-                    if read.buffer != write.buffer:
-                        continue
-                    if write.shared:
+                    if write.shared and read.buffer == write.buffer:
                         yield i, j, "arrival", write.ahead - read.ahead
                         yield j, i, "reuse", stages + read.ahead - write.ahead
-                    elif i != j and write.ahead == read.ahead:
+
+
+def _private_hazards(ops: Sequence[Op]) -> Iterator[tuple[int, int, str, int]]:
+    """Reads follow the write of their version; writes follow all touches of earlier versions."""
+    for i, writer in enumerate(ops):
+        for write in writer.writes:
+            if write.shared:
+                continue
+            for j, other in enumerate(ops):
+                for access in (*other.reads, *other.writes):
+                    if i == j or access.buffer != write.buffer or access.shared:
+                        continue
+                    if access in other.reads and access.ahead == write.ahead:
                         yield i, j, "value", 0
+                    elif access.ahead < write.ahead:
+                        yield j, i, "overwrite", 0
 
 
-def ordered(ops: Sequence[Op], constraints: Sequence[tuple[str, str]]) -> tuple[Op, ...]:
-    """The loop body in dependence order; `constraints` are extra (before, after) pairs of kinds.
+def ordered(ops: Sequence[Op]) -> tuple[Op, ...]:
+    """The loop body in dependence order, by slot and rank where dependences leave a choice.
 
-    Lexicographic among the free choices, so that emitted text and cache keys repeat. Raises
+    The topological order is lexicographic, so that emitted text and cache keys repeat. Raises
     `ScheduleError` quoting the cycle when no order exists.
     """
     graph = nx.MultiDiGraph()
     graph.add_nodes_from(range(len(ops)))
-    for source, target, kind, distance in _hazards(ops, stages=0):
-        if kind == "value" and distance == 0:
-            graph.add_edge(source, target)
-    kinds = [op.kind for op in ops]
-    for before, after in constraints:
-        for source, target in (
-            (i, j) for i, a in enumerate(kinds) for j, b in enumerate(kinds) if (a, b) == (before, after)
-        ):
-            graph.add_edge(source, target)
+    graph.add_edges_from((source, target) for source, target, _, _ in _private_hazards(ops))
     try:
         cycle = nx.find_cycle(graph)
     except nx.NetworkXNoCycle:
-        positions = nx.lexicographical_topological_sort(graph)
-        return tuple(ops[position] for position in positions)
-    path = " -> ".join(kinds[edge[0]] for edge in cycle)
+        order = nx.lexicographical_topological_sort(
+            graph, key=lambda position: (ops[position].slot, ops[position].rank, position)
+        )
+        return tuple(ops[position] for position in order)
+    path = " -> ".join(f"'{ops[edge[0]].text}'" for edge in cycle)
     raise ScheduleError(
-        f"no order satisfies {path} -> {kinds[cycle[0][0]]}",
+        f"no order satisfies {path} -> '{ops[cycle[0][0]].text}'",
         rule="dependence-cycle",
-        remedy="drop one of these constraints",
+        remedy="drop one of these dependences",
     )
+
+
+def least_stages(ops: Sequence[Op]) -> int:
+    """The ring depth below which a copy would overwrite a stage that is still read."""
+    return next(depth for depth in range(1, 64) if _safe(ops, depth))
+
+
+def _safe(ops: Sequence[Op], stages: int) -> bool:
+    try:
+        check_synchronised(ops, stages)
+    except ScheduleError:
+        return False
+    return True
 
 
 def check_synchronised(ops: Sequence[Op], stages: int) -> None:
@@ -87,10 +106,17 @@ def check_synchronised(ops: Sequence[Op], stages: int) -> None:
             if not waits:
                 raise _hazard("missing-wait", ops, source, target, "add a wait before the read")
             if not _between(ops, Barrier, waits[0], end):
-                raise _hazard("missing-barrier", ops, source, target, "add a barrier after the wait")
+                raise _hazard(
+                    "missing-barrier", ops, source, target, "add a barrier after the wait"
+                )
         elif kind == "reuse" and not _between(ops, Barrier, start, end):
-            raise _hazard("missing-barrier", ops, source, target,
-                          "add a barrier before the copy, or a stage to the ring")
+            raise _hazard(
+                "missing-barrier",
+                ops,
+                source,
+                target,
+                "add a barrier before the copy, or a stage to the ring",
+            )
 
 
 def _between(ops: Sequence[Op], kind: type[Op], start: int, end: int) -> list[int]:
@@ -134,7 +160,8 @@ def mermaid(ops: Sequence[Op], stages: int) -> str:
     for node, data in graph.nodes(data=True):
         lines.append(f'    op{node}["{data["label"]}"]')
     for source, target, data in graph.edges(data=True):
-        lines.append(f"    op{source} -->|{data['kind']} +{data['distance']}| op{target}")
+        label = data["kind"] + (f" +{data['distance']}" if data["distance"] else "")
+        lines.append(f"    op{source} -->|{label}| op{target}")
     for position in range(len(ops) - 1):
         lines.append(f"    op{position} -.-> op{position + 1}")
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from samoyeds_gen.compiler.lower import (
     add_buffers,
     add_operations,
     lower,
+    order_loop,
     verify_synchronisation,
 )
 from samoyeds_gen.compiler.plan import Plan
@@ -21,6 +22,8 @@ PASSES: tuple[tuple[str, Callable[[Plan], Plan]], ...] = (
     ("buffers", add_buffers),
     # What happens: setup, prologue, loop body, epilogue.
     ("operations", add_operations),
+    # The loop body in an order that its dependences allow.
+    ("order", order_loop),
     # Every hazard has its wait and its barrier, and the ring is deep enough.
     ("synchronisation", verify_synchronisation),
     # Byte offsets; buffers of disjoint lives share bytes.

@@ -54,10 +54,10 @@ class KernelText:
         self.plan = plan
         g = plan.geometry
         even = "if ({}_copy_row + row < {}) "
-        self.weight_copy_guard = "" if g.weight_copies_even else even.format("weight", "kWeightRows")
+        self.weight_copy_guard = (
+            "" if g.weight_copies_even else even.format("weight", "kWeightRows")
+        )
         self.token_copy_guard = "" if g.token_copies_even else even.format("token", "kTileN")
-        bounded = "token_copy_row + i * kTokenCopyRows < kTileN && "
-        self.token_row_guard = "" if g.token_copies_even else bounded
         wide = plan.atom.a_registers == 4
         self.weight_lane_chunk = "lane / 16 * 16" if wide else "0"
         self.token_lane_chunk = "lane / 8 * 16" if wide else "lane / 8 % 2 * 16"

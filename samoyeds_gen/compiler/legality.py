@@ -26,6 +26,8 @@ MAX_WARPS = 32
 MAX_TILE_K = 128
 MAX_STAGES = 12
 MAX_EXCHANGE_M = 8
+RESERVED_BYTES = 1024  # zeros and token rows, at most
+MAX_TILE_N = 224  # token rows that fit what is reserved
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,8 @@ def tile_n(case: Case) -> Violation | None:
     """Every warp owns whole 8-token fragments."""
     step = FRAGMENT_TOKENS * case.schedule.warps.n
     n = case.schedule.tile.n
+    if n > MAX_TILE_N:
+        return Violation(f"tile n={n} is more than {MAX_TILE_N}", "use a smaller tile n", "tile")
     if n % step == 0:
         return None
     return Violation(
@@ -286,15 +290,13 @@ def shared_limit(case: Case) -> Violation | None:
     rows = weight_rows(schedule, case.problem)
     stage = (rows + 2 * schedule.tile.n) * schedule.tile.k
     needed = schedule.pipeline.stages * stage
-    limit = min(
-        target.shared_per_cta, target.shared_per_sm // schedule.resident.ctas - 1024
-    ) - (128 if plan_fold(schedule, case.problem) == "expand" else 0)
+    limit = target.shared_per_cta - RESERVED_BYTES
     if needed <= limit:
         return None
     fits = limit // stage
     return Violation(
         f"{schedule.pipeline.stages} stages of {stage} bytes take {needed}, "
-        f"{target.name} has {limit} for each of {schedule.resident.ctas} CTAs",
+        f"{target.name} has {limit} for the ring of a CTA",
         f"use stages={fits}" if fits >= 2 else "use a smaller tile",
         "pipeline",
     )

@@ -1,8 +1,9 @@
 """From a legal schedule to a plan: operations, order, buffers, parameters. No text, no bytes."""
 
 from dataclasses import replace
+from typing import Literal
 
-from samoyeds_gen.compiler.dependence import check_synchronised
+from samoyeds_gen.compiler.dependence import check_synchronised, ordered
 from samoyeds_gen.compiler.geometry import METADATA_COLUMNS, SLOT_COLUMNS, derive_geometry
 from samoyeds_gen.compiler.ops import (
     Access,
@@ -14,6 +15,7 @@ from samoyeds_gen.compiler.ops import (
     FoldStep,
     LoadFragments,
     Multiply,
+    NameRows,
     Op,
     PrefetchWords,
     ReloadFold,
@@ -39,7 +41,7 @@ def lower(schedule: Schedule, problem: Ssmm, target: Target) -> Plan:
     geometry = derive_geometry(schedule, problem)
     folded = geometry.fold in ("exchange", "prefix")
     rows = schedule.tile.m // geometry.features_per_row
-    row_kind = "output" if geometry.fold == "expand" else "stored"
+    row_kind: Literal["stored", "output"] = "output" if geometry.fold == "expand" else "stored"
     packings = [Packing("weight.metadata", row_kind, rows, max(schedule.tile.k, METADATA_COLUMNS))]
     if geometry.fold != "direct":
         source = {"exchange": "weight.swaps", "prefix": "weight.selectors"}.get(
@@ -84,7 +86,11 @@ def add_buffers(plan: Plan) -> Plan:
         ),
     ]
     if g.fold == "expand":
-        buffers.append(Buffer("zeros", "shared", dtype, (8,), 16, "what absent sub-rows read"))
+        buffers.append(Buffer("zeros", "shared", dtype, (64,), 128, "what absent sub-rows read"))
+    if plan.problem.index:
+        note = "rows of tokens of this tile, -1 for none"
+        rows = Buffer("token_rows", "shared", "s32", (tile.n,), 4 * tile.n, note, last="epilogue")
+        buffers.append(rows)
     warps = plan.schedule.warps.m * plan.schedule.warps.n
     buffers.append(
         Buffer(
@@ -107,7 +113,7 @@ def add_buffers(plan: Plan) -> Plan:
 
 
 def add_operations(plan: Plan) -> Plan:
-    """Setup, prologue, loop body and epilogue; the order inside the loop is verified by the next pass."""
+    """Setup, prologue, loop body and epilogue; the order inside the loop is the next pass's."""
     g = plan.geometry
     return replace(
         plan,
@@ -121,6 +127,11 @@ def add_operations(plan: Plan) -> Plan:
             StoreTile("out <- staging <- acc", fold=g.fold, paired=g.features_per_row % 2 == 0),
         ),
     )
+
+
+def order_loop(plan: Plan) -> Plan:
+    """Put the loop body in an order that its dependences allow."""
+    return replace(plan, loop=ordered(plan.loop))
 
 
 def verify_synchronisation(plan: Plan) -> Plan:
@@ -150,8 +161,10 @@ def _prologue(plan: Plan) -> tuple[Op, ...]:
     ahead = plan.schedule.pipeline.stages - 1
     fold = plan.geometry.fold
     words = (State(f"load the first {fold} words", name=f"{fold}_prefetch"),)
+    named = Barrier("barrier", reason="The token rows are visible to every warp.")
     return (
         *((ZeroFill("write zeros"),) if fold == "expand" else ()),
+        *((NameRows("look up token rows"), named) if plan.problem.index else ()),
         PrefetchWords("load the first metadata words", body=words if fold != "direct" else ()),
         FillRing(f"copy tiles 0..{ahead - 1} into the ring", count=ahead),
         _wait(plan),
@@ -171,35 +184,61 @@ def _wait(plan: Plan) -> Wait:
 
 
 def _loop(plan: Plan) -> tuple[Op, ...]:
-    """One tile of k. With two fragment buffers, fragments are loaded one step ahead of the matrix
-    work, the first of the next tile during the last step, behind the barrier that publishes it.
+    """What one tile of k needs, in no particular order; each operation names its dependences.
+
+    With two fragment buffers, fragments are loaded one step ahead of the matrix work, the first
+    of the next tile during the last step, behind the barrier that publishes it.
     """
-    g, ahead = plan.geometry, plan.schedule.pipeline.stages - 1
+    steps, ahead = plan.geometry.steps, plan.schedule.pipeline.stages - 1
     copies = tuple(Access(name, ahead, late=True) for name in RING)
-    body: list[Op] = [
-        CopyTile(f"copy tile + {ahead} into the ring", writes=copies, ahead=ahead),
-        RotateMetadata("rotate metadata words"),
-    ]
-    for step in range(g.steps):
-        last = step + 1 == g.steps
-        if _ahead(plan):
-            body += _hand_over(plan) if last else ()
-            body.append(_load(plan, (step + 1) % g.steps, next_tile=last))
-        else:
-            body.append(_load(plan, step, next_tile=False))
-        body += _fold_step(plan, step)
-        text = f"acc += weight * tokens of step {step} by {plan.atom.name}"
-        body.append(Multiply(text, buffer=step % plan.schedule.pipeline.fragments, step=step))
-    return (*body, *(() if _ahead(plan) else _hand_over(plan)))
+    return (
+        CopyTile(
+            f"copy tile + {ahead} into the ring",
+            writes=(*copies, _value("issued", 1)),
+            ahead=ahead,
+        ),
+        RotateMetadata("rotate metadata words", writes=(_value("metadata", 1),)),
+        *(_load(plan, step) for step in range(steps)),
+        *(_multiply(plan, step) for step in range(steps)),
+        *(op for step in range(steps) for op in _fold_step(plan, step)),
+        *_hand_over(plan),
+    )
 
 
-def _load(plan: Plan, step: int, *, next_tile: bool) -> LoadFragments:
+def _value(name: str, version: int) -> Access:
+    """The `version`-th value of something private to the thread in one iteration."""
+    return Access(name, version, shared=False)
+
+
+def _load(plan: Plan, step: int) -> LoadFragments:
+    """Load the fragments of one step, or of the next tile's step 0 in place of this one's."""
+    early = _ahead(plan)
+    next_tile = early and step == 0
+    slot = (step - 1) % plan.geometry.steps if early else step
+    buffer = step % plan.schedule.pipeline.fragments
+    version = plan.geometry.steps if next_tile else step
+    seen = (_value("published", int(next_tile)), _value("stage", int(next_tile)))
+    slots = (_value("slots", int(next_tile)),) if plan.geometry.fold == "expand" else ()
     return LoadFragments(
         f"load fragments of step {step}" + (" of tile + 1" if next_tile else ""),
-        reads=tuple(Access(name, int(next_tile)) for name in RING),
-        buffer=step % plan.schedule.pipeline.fragments,
+        slot=slot,
+        reads=(*(Access(name, int(next_tile)) for name in RING), *seen, *slots),
+        writes=(_value(f"fragments {buffer}", version),),
+        buffer=buffer,
         step=step,
         tile="tile + 1" if next_tile else "tile",
+    )
+
+
+def _multiply(plan: Plan, step: int) -> Multiply:
+    buffer = step % plan.schedule.pipeline.fragments
+    return Multiply(
+        f"acc += weight * tokens of step {step} by {plan.atom.name}",
+        slot=step,
+        reads=(_value(f"fragments {buffer}", step), _value("metadata", 1)),
+        writes=(_value("acc", 2 * step + 1),),
+        buffer=buffer,
+        step=step,
     )
 
 
@@ -209,13 +248,22 @@ def _hand_over(plan: Plan) -> tuple[Op, ...]:
         "The next tile is visible to every warp, and every warp has loaded the last fragments "
         "of this one, whose stage is filled next."
     )
-    slots = (RotateSlots("rotate slot words"),) if plan.geometry.fold == "expand" else ()
-    return (
-        _wait(plan),
-        Barrier("barrier", reason=reason),
-        AdvanceStage("advance to the next stage"),
-        *slots,
+    slot = plan.geometry.steps - (1 if _ahead(plan) else 0)
+    wait = replace(
+        _wait(plan), slot=slot, reads=(_value("issued", 1),), writes=(_value("arrived", 1),)
     )
+    arrived, published = (_value("arrived", 1),), (_value("published", 1),)
+    stage, slots = (_value("stage", 1),), (_value("slots", 1),)
+    return (
+        wait,
+        Barrier("barrier", slot=slot, reads=arrived, writes=published, reason=reason),
+        AdvanceStage("advance to the next stage", slot=slot, reads=published, writes=stage),
+        *((RotateSlots("rotate slot words", slot=slot, writes=slots),) if _expands(plan) else ()),
+    )
+
+
+def _expands(plan: Plan) -> bool:
+    return plan.geometry.fold == "expand"
 
 
 def _fold_step(plan: Plan, step: int) -> tuple[Op, ...]:
@@ -229,11 +277,19 @@ def _fold_step(plan: Plan, step: int) -> tuple[Op, ...]:
         entry = f"{entry} * kBlocksPerTile + {block}"
     elif g.tiles_per_block > 1:
         entry, guard = f"{entry} / kTilesPerBlock", "if (tile % kTilesPerBlock == 0) "
-    text = "exchange acc sets" if g.fold == "exchange" else "add weighted prefix sums"
-    fold = FoldStep(text, fold=g.fold, entry=entry, guard=guard)
+    fold = FoldStep(
+        "exchange acc sets" if g.fold == "exchange" else "add weighted prefix sums",
+        slot=step,
+        reads=(_value("fold words", 0),),
+        writes=(_value("acc", 2 * step),),
+        fold=g.fold,
+        entry=entry,
+        guard=guard,
+    )
     if block + 1 < g.blocks_per_tile:
         return (fold,)
-    return fold, ReloadFold(f"reload {g.fold} words every {g.tiles_per_word} tiles")
+    text = f"reload {g.fold} words every {g.tiles_per_word} tiles"
+    return fold, ReloadFold(text, slot=step, writes=(_value("fold words", 1),))
 
 
 def _accumulator_note(plan: Plan) -> str:

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A touch of `buffer` at tile `ahead` of the current one.
+    """A touch of `buffer`, `ahead` tiles from the current one, or its `ahead`-th value in the
+    iteration where `shared` is false.
 
     `late` marks a write that arrives only at a later wait; `shared` one that other warps see.
     """
@@ -21,10 +22,16 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One operation; `text` is its line in the printed plan."""
+    """One operation; `text` is its line in the printed plan.
+
+    Inside the loop, `slot` is the matrix step during which it is issued and `rank` its place
+    among the operations of that step, as far as dependences leave a choice.
+    """
 
     kind: ClassVar[str] = "op"
+    rank: ClassVar[int] = 0
     text: str
+    slot: int = 0
     reads: tuple[Access, ...] = ()
     writes: tuple[Access, ...] = ()
 
@@ -68,6 +75,7 @@ class Wait(Op):
     """Wait until at most `pending` of this thread's commit groups are in flight."""
 
     kind: ClassVar[str] = "wait"
+    rank: ClassVar[int] = 1
     pending: int = 0
 
 
@@ -76,6 +84,7 @@ class Barrier(Op):
     """Synchronise the CTA; `reason` becomes the comment."""
 
     kind: ClassVar[str] = "barrier"
+    rank: ClassVar[int] = 1
     reason: str = ""
 
 
@@ -84,6 +93,13 @@ class ZeroFill(Op):
     """Write the chunk of zeros that absent sub-rows read."""
 
     kind: ClassVar[str] = "zero_fill"
+
+
+@dataclass(frozen=True, slots=True)
+class NameRows(Op):
+    """Look up the token rows that `selection` names for this tile."""
+
+    kind: ClassVar[str] = "name_rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +122,7 @@ class ReloadFold(Op):
     """Load the next fold words where the current ones are used up."""
 
     kind: ClassVar[str] = "reload_fold"
+    rank: ClassVar[int] = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +130,7 @@ class RotateSlots(Op):
     """Make the prefetched slot words current for the next tile where a word ends."""
 
     kind: ClassVar[str] = "rotate_slots"
+    rank: ClassVar[int] = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +138,7 @@ class AdvanceStage(Op):
     """Step to the ring stage of the next tile."""
 
     kind: ClassVar[str] = "advance_stage"
+    rank: ClassVar[int] = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +149,7 @@ class LoadFragments(Op):
     """
 
     kind: ClassVar[str] = "load_fragments"
+    rank: ClassVar[int] = 2
     buffer: int = 0
     step: int = 0
     tile: str = "tile"
@@ -140,6 +160,7 @@ class Multiply(Op):
     """One sparse matrix instruction for every fragment pair of register buffer `buffer`."""
 
     kind: ClassVar[str] = "multiply"
+    rank: ClassVar[int] = 5
     buffer: int = 0
     step: int = 0
 
@@ -153,6 +174,7 @@ class FoldStep(Op):
     """
 
     kind: ClassVar[str] = "fold_step"
+    rank: ClassVar[int] = 3
     fold: str = ""
     entry: str = ""
     guard: str = ""

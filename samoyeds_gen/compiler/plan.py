@@ -140,6 +140,14 @@ class Plan:
     shared_bytes: int = 0
 
     @property
+    def packing_key(self) -> str:
+        """What two plans that take the same derived arrays have in common."""
+        return ";".join(
+            f"{each.source} {each.rows} {each.row_multiple} {each.k_multiple}"
+            for each in self.packings
+        )
+
+    @property
     def source_name(self) -> str:
         """The name NVRTC reports errors under."""
         return f"{self.entry}.cu"

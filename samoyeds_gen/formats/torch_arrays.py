@@ -11,10 +11,12 @@ from samoyeds_gen.formats.arrays import Array
 class TorchArrays:
     """`Arrays` on the tensors of one device."""
 
-    chunk = 1 << 24
+    chunk = 1 << 21
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        if device.type != "cpu":
+            self.chunk = 1 << 25  # fewer, larger launches; a host wants its caches instead
 
     def cast(self, array: Array, kind: str) -> Array:
         """See Arrays."""

@@ -13,6 +13,7 @@ from samoyeds_gen.formats import Format, SparseWeight
 from samoyeds_gen.runtime import ArrayView, describe, require_axes, require_dtype, require_rows
 
 INDEX_TYPES = ("int32", "int64")
+MAX_TOKENS = 2**31 - 1  # kernels count rows in 32 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,11 @@ def describe_call(
         raise LaunchError(
             f"tokens are [{view.shape[0]}, {view.shape[1]}], the weight has k={k} columns",
             remedy=f"give tokens [T, {k}]",
+        )
+    if view.shape[0] > MAX_TOKENS:
+        raise LaunchError(
+            f"tokens have {view.shape[0]} rows, at most {MAX_TOKENS} are allowed",
+            remedy="split the tokens",
         )
     chosen = None if selection is None else _selection(selection, view)
     n = view.shape[0] if chosen is None else chosen.shape[0]

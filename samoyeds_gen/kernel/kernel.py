@@ -5,14 +5,14 @@ Chooses between simulator and GPU, and compiles one concrete kernel per combinat
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from samoyeds_gen.compiler import Plan, compile_plan, emit, first_violation
 from samoyeds_gen.errors import LaunchError
 from samoyeds_gen.formats import Format, SparseWeight
 from samoyeds_gen.kernel.arguments import Call, describe_call
-from samoyeds_gen.kernel.launched import launch
+from samoyeds_gen.kernel.launched import Launcher
 from samoyeds_gen.kernel.simulated import require_simulable, simulate
 from samoyeds_gen.language import (
     Schedule,
@@ -47,6 +47,17 @@ class Variant:
     plan: Plan
     source: str
     build: Build
+    _launchers: dict[int, Launcher] = field(default_factory=dict, repr=False, compare=False)
+
+    def launcher(self, device: int) -> Launcher:
+        """The kernel loaded on GPU `device`, once."""
+        found = self._launchers.get(device)
+        if found is None:
+            loaded = load(
+                self.build, self.plan.entry, shared_bytes=self.plan.shared_bytes, device=device
+            )
+            found = self._launchers[device] = Launcher(self.plan, loaded, device)
+        return found
 
 
 class Kernel:
@@ -60,7 +71,7 @@ class Kernel:
         self.schedule = schedule
         self.problem = problem
         self.target = target
-        self._variants: dict[Ssmm, Variant] = {}
+        self._variants: dict[tuple[object, ...], Variant] = {}
         self.last_report: Report | None = None
 
     def __repr__(self) -> str:
@@ -110,17 +121,9 @@ class Kernel:
         )
         if self._on_gpu(device, call.tokens):
             ordinal = call.tokens.device if call.tokens.kind == "device" else current_device()
-            loaded = load(
-                variant.build,
-                variant.plan.entry,
-                shared_bytes=variant.plan.shared_bytes,
-                device=ordinal,
-            )
-            return launch(variant.plan, loaded, call, ordinal, stream, out, check)
+            return variant.launcher(ordinal)(call, stream, out, check)
         if out is not None:
-            raise LaunchError(
-                "out is only taken on a GPU", remedy="leave it out for the simulator"
-            )
+            raise LaunchError("out is only taken on a GPU", remedy="leave it out for the simulator")
         return self._simulate(variant, call, device, progress)
 
     def variant(
@@ -136,19 +139,20 @@ class Kernel:
 
         Raises CompileError when ptxas spills registers or serialises matrix work.
         """
-        base = self.problem
-        problem = make_ssmm(
-            base.format,
-            base.dtype.name,
-            out_dtype=out_dtype or base.out_dtype.name,
-            index=index,
-            bias=bias,
-            activation=activation or base.activation,
-            scale=scale,
-        )
-        found = self._variants.get(problem)
+        key = (index, bias, scale, activation, out_dtype)
+        found = self._variants.get(key)
         if found is None:
-            found = self._variants[problem] = build_variant(self.schedule, problem, self.target)
+            base = self.problem
+            problem = make_ssmm(
+                base.format,
+                base.dtype.name,
+                out_dtype=out_dtype or base.out_dtype.name,
+                index=index,
+                bias=bias,
+                activation=activation or base.activation,
+                scale=scale,
+            )
+            found = self._variants[key] = build_variant(self.schedule, problem, self.target)
         return found
 
     def _on_gpu(self, device: Device, tokens: ArrayView) -> bool:
@@ -176,7 +180,7 @@ class Kernel:
         progress: Callable[[int, int], None] | None,
     ) -> Any:
         if device == "auto":
-            require_simulable(variant.plan, call)
+            require_simulable(variant.plan, call.m, call.n, call.k)
         out, report = simulate(variant.plan, variant.build, call, progress)
         self.last_report = report
         return _as_family(out, call.tokens)

@@ -23,58 +23,60 @@ from samoyeds_gen.runtime import (
 ALIGNMENT_BYTES = 16
 
 
-def launch(
-    plan: Plan,
-    loaded: LoadedKernel,
-    call: Call,
-    device: int,
-    stream: Any,
-    out: Any,
-    check: bool,
-) -> Any:
-    """Queue the kernel and return out [n, m]; device arrays are neither copied nor waited for.
+class Launcher:
+    """A loaded kernel and everything about its launch that does not depend on the call."""
 
-    Host arrays are staged to the GPU and the result is fetched, which waits for the kernel.
-    """
-    on_host = call.tokens.kind == "host"
-    if stream is None:
-        stream = current_stream(device) if on_host else stream_for(call.tokens)
-    if call.selection is not None and (check or call.selection.kind == "host"):
-        check_rows(call.selection, call.tokens, _values(call.selection, stream))
-    tokens = _aligned_tokens(call.tokens, device, stream)
-    views = {
-        "tokens": tokens,
-        **{
-            name: view if view.kind == "device" else stage(view, device, stream=stream)
-            for name, view in (
-                ("selection", call.selection),
-                ("bias", call.bias),
-                ("scale", call.scale),
-            )
+    def __init__(self, plan: Plan, loaded: LoadedKernel, device: int) -> None:
+        self.plan = plan
+        self.loaded = loaded
+        self.device = device
+        self._packing_key = plan.packing_key
+        self._out_dtype = plan.problem.out_dtype.name
+        self._sources = [parameter.source for parameter in plan.parameters]
+
+    def __call__(self, call: Call, stream: Any, out: Any, check: bool) -> Any:
+        """Queue the kernel and return out [n, m]; device arrays are neither copied nor waited for.
+
+        Host arrays are staged to the GPU and the result is fetched, which waits for the kernel.
+        """
+        on_host = call.tokens.kind == "host"
+        if stream is None:
+            stream = current_stream(self.device) if on_host else stream_for(call.tokens)
+        if call.selection is not None and (check or call.selection.kind == "host"):
+            check_rows(call.selection, call.tokens, _values(call.selection, stream))
+        tokens = _aligned_tokens(call.tokens, self.device, stream)
+        shape = (call.n, call.m)
+        if out is None:
+            out, out_view = allocate(shape, self._out_dtype, like=tokens, stream=stream)
+        else:
+            out_view = _given_out(out, shape, self._out_dtype, tokens)
+        if call.n:
+            values: dict[str, Any] = {
+                "tokens": tokens.pointer,
+                "out": out_view.pointer,
+                "tokens.stride": tokens.strides[0] if call.tokens.shape[0] > 1 else ROW_ALIGNMENT,
+                "out.stride": call.m,
+                "m": call.m,
+                "n": call.n,
+                "k": call.k,
+                "tokens.count": call.tokens.shape[0],
+            }
+            staged = self._vectors(call, stream)
+            values.update(staged)
+            values.update(on_device(call.w, self.plan, self._packing_key, self.device))
+            arguments = [values[source] for source in self._sources]
+            grid = self.plan.grid(call.m, call.n)
+            self.loaded.launch(grid, self.plan.threads, arguments, stream)
+        return _to_host(out_view, call.tokens, stream) if on_host else out
+
+    def _vectors(self, call: Call, stream: Any) -> dict[str, ArrayView]:
+        """Selection, bias and scale on the GPU, those that the call has."""
+        vectors = {"selection": call.selection, "bias": call.bias, "scale": call.scale}
+        return {
+            name: view if view.kind == "device" else stage(view, self.device, stream=stream)
+            for name, view in vectors.items()
             if view is not None
-        },
-    }
-    shape, dtype = (call.n, call.m), plan.problem.out_dtype.name
-    if out is None:
-        out, out_view = allocate(shape, dtype, like=tokens, stream=stream)
-    else:
-        out_view = _given_out(out, shape, dtype, tokens)
-    if call.n:
-        weights = on_device(call.w, plan, device)
-        values = {
-            **weights,
-            **views,
-            "out": out_view,
-            "tokens.stride": tokens.strides[0] if call.tokens.shape[0] > 1 else ROW_ALIGNMENT,
-            "out.stride": call.m,
-            "m": call.m,
-            "n": call.n,
-            "k": call.k,
-            "tokens.count": call.tokens.shape[0],
         }
-        arguments = [values[parameter.source] for parameter in plan.parameters]
-        loaded.launch(plan.grid(call.m, call.n), plan.threads, arguments, stream)
-    return _to_host(out_view, call.tokens, stream) if on_host else out
 
 
 def _given_out(out: Any, shape: tuple[int, int], dtype: str, tokens: ArrayView) -> ArrayView:

@@ -49,8 +49,11 @@ def _build(w: SparseWeight, packing: Packing) -> dict[str, Words]:
     raise AssertionError(f"no packing makes {packing.source}")
 
 
-def on_device(w: SparseWeight, plan: Plan, device: int) -> dict[str, ArrayView]:
-    """`weight.data` and every derived array in the memory of GPU `device`, uploaded once."""
+def on_device(w: SparseWeight, plan: Plan, key: str, device: int) -> dict[str, ArrayView]:
+    """`weight.data` and every derived array in the memory of GPU `device`, uploaded once.
+
+    `key` is `plan.packing_key`, which the caller keeps because a call may take only microseconds.
+    """
 
     def upload(w: SparseWeight) -> dict[str, ArrayView]:
         data = describe(w.data)
@@ -59,4 +62,4 @@ def on_device(w: SparseWeight, plan: Plan, device: int) -> dict[str, ArrayView]:
         words = {name: stage(array, device) for name, array in packed(w, plan).items()}
         return {"weight.data": data, **words}
 
-    return w.derived(("device", plan.packings, device), upload)
+    return w.derived((key, device), upload)

@@ -19,20 +19,18 @@ ROW_ALIGNMENT = 8  # elements: 16 bytes of a 16-bit type
 Array = np.ndarray[Any, Any]
 
 
-def simulated_work(plan: Plan, call: Call) -> int:
+def simulated_work(plan: Plan, m: int, n: int, k: int) -> int:
     """Dense multiply-adds the simulator will go through, whole tiles counted."""
     tile_m, tile_n, tile_k = plan.tile
-    return (
-        -(-call.m // tile_m) * tile_m * -(-call.n // tile_n) * tile_n * -(-call.k // tile_k) * tile_k
-    )
+    return -(-m // tile_m) * tile_m * -(-n // tile_n) * tile_n * -(-k // tile_k) * tile_k
 
 
-def require_simulable(plan: Plan, call: Call) -> None:
+def require_simulable(plan: Plan, m: int, n: int, k: int) -> None:
     """Refuse a problem that would keep the simulator busy for minutes."""
-    work = simulated_work(plan, call)
+    work = simulated_work(plan, m, n, k)
     if work > WORK_LIMIT:
         raise LaunchError(
-            f"m={call.m}, k={call.k}, n={call.n} is {work:.2e} multiply-adds, the simulator is "
+            f"m={m}, k={k}, n={n} is {work:.2e} multiply-adds, the simulator is "
             f"limited to {WORK_LIMIT:.2e} by device='auto'",
             remedy="use a smaller problem, a GPU, or device='cpu' to wait for it",
         )
@@ -44,10 +42,11 @@ def simulate(
     call: Call,
     progress: Callable[[int, int], None] | None = None,
     check: bool = True,
+    poison: int = 0xFF,
 ) -> tuple[Array, Report]:
     """Run the plan's PTX and return out [n, m] with what the simulator counted.
 
-    Output bytes start as a poison value, so that an element never written shows as NaN.
+    Every output byte starts as `poison`, by default such that an element never written is NaN.
     """
     pointers = {name: Pointer(array, name=name) for name, array in packed(call.w, plan).items()}
     pointers["weight.data"] = Pointer(call.w.numpy().data, name="weight.data")
@@ -59,7 +58,7 @@ def simulate(
     if call.selection is not None and check:
         check_rows(call.selection, call.tokens, host_array(call.selection))
     out = np.empty((call.n, call.m), ELEMENTS[plan.problem.out_dtype.name])
-    out.view(np.uint8)[...] = 0xFF
+    out.view(np.uint8)[...] = poison
     pointers["out"] = Pointer(out, name="out", writable=True)
     numbers = {
         "tokens.stride": np.int64(stride),
@@ -69,7 +68,7 @@ def simulate(
         "k": np.int32(call.k),
         "tokens.count": np.int64(call.tokens.shape[0]),
     }
-    values = {**pointers, **numbers}
+    values: dict[str, Any] = {**pointers, **numbers}
     report = run(
         parse(build.ptx),
         plan.entry,

@@ -54,7 +54,14 @@ class Directives:
         `m` counts output features (stored rows are derived), `n` tokens, `k` dense columns a
         ring stage. Legal when k is a multiple of 64, one metadata word's columns.
         """
-        self._set("tile", Tile(*(self._positive("tile", d, x) for d, x in zip("mnk", (m, n, k)))))
+        self._set(
+            "tile",
+            Tile(
+                self._positive("tile", "m", m),
+                self._positive("tile", "n", n),
+                self._positive("tile", "k", k),
+            ),
+        )
 
     def warps(self, *, m: int, n: int) -> None:
         """Split the tile among m x n warps. (CUTLASS: warp shape; Triton: num_warps.)
@@ -63,7 +70,7 @@ class Directives:
 
         Legal when every warp owns whole fragments of the matrix atom, and at most 32 warps.
         """
-        self._set("warps", Warps(*(self._positive("warps", d, x) for d, x in zip("mn", (m, n)))))
+        self._set("warps", Warps(self._positive("warps", "m", m), self._positive("warps", "n", n)))
 
     def raster(self, *, group: int) -> None:
         """Walk the tiles in groups of `group` tile rows. (CUTLASS: threadblock swizzle.)
@@ -94,9 +101,13 @@ class Directives:
         pack(tokens, gather="on_load")            rows are picked by `selection` while copying
         """
         name = self._operand("pack", operand, ("weight.metadata", "tokens"))
-        word, allowed = (order, "order='fragment'") if name == "weight.metadata" else (
-            gather,
-            "gather='on_load'",
+        word, allowed = (
+            (order, "order='fragment'")
+            if name == "weight.metadata"
+            else (
+                gather,
+                "gather='on_load'",
+            )
         )
         if word != allowed.split("'")[1] or (order is not None and gather is not None):
             raise self._refuse(
@@ -123,8 +134,11 @@ class Directives:
         name = self._operand("layout", operand, ("weight.data", "tokens", "out"))
         if name == "out":
             if order != "token_major" or space is not None or swizzle is not None:
-                raise self._refuse("layout", f"layout(out) got order={order!r}, space={space!r}, "
-                                   f"swizzle={swizzle!r}", "use order='token_major'")
+                raise self._refuse(
+                    "layout",
+                    f"layout(out) got order={order!r}, space={space!r}, swizzle={swizzle!r}",
+                    "use order='token_major'",
+                )
             self._set("layout.out", order)
             return
         if space != "shared" or not isinstance(swizzle, Swizzle) or order is not None:
@@ -156,13 +170,19 @@ class Directives:
             )
         if name == "weight.metadata":
             if fold is not None:
-                raise self._refuse("stationary", "stationary(weight.metadata) takes no fold",
-                                   "give fold= to stationary(out)")
+                raise self._refuse(
+                    "stationary",
+                    "stationary(weight.metadata) takes no fold",
+                    "give fold= to stationary(out)",
+                )
             self._set("stationary.weight.metadata", space)
             return
         if fold not in FOLDS:
-            raise self._refuse("stationary", f"fold {fold!r} is not one of {', '.join(FOLDS)}",
-                               f"use one of {', '.join(FOLDS)}")
+            raise self._refuse(
+                "stationary",
+                f"fold {fold!r} is not one of {', '.join(FOLDS)}",
+                f"use one of {', '.join(FOLDS)}",
+            )
         self._set("stationary", fold)
 
     def pipeline(self, *, stages: int, copy: CopyAtom, fragments: int = 2) -> None:
@@ -174,9 +194,14 @@ class Directives:
         registers on that. Legal from two stages up, while the ring fits the shared memory.
         """
         if not isinstance(copy, CopyAtom):
-            raise self._refuse("pipeline", f"pipeline takes a copy atom, not {copy!r}",
-                               "use copy=atoms.CP_ASYNC_16B")
-        self._set("pipeline", Pipeline(
+            raise self._refuse(
+                "pipeline",
+                f"pipeline takes a copy atom, not {copy!r}",
+                "use copy=atoms.CP_ASYNC_16B",
+            )
+        self._set(
+            "pipeline",
+            Pipeline(
                 self._positive("pipeline", "stages", stages),
                 copy.name,
                 self._positive("pipeline", "fragments", fragments),
@@ -184,11 +209,12 @@ class Directives:
         )
 
     def resident(self, *, ctas: int = 1, spills: bool = False) -> None:
-        """Ask that `ctas` CTAs fit one SM. (CUDA: __launch_bounds__ minimum blocks.)
+        """Leave registers for `ctas` CTAs on one SM. (CUDA: __launch_bounds__ minimum blocks.)
 
         255 registers a thread   ->   65536 / (ctas * threads)
 
-        A build that spills registers fails unless `spills` says it may.
+        Shared memory may still allow fewer, which differs from target to target. A build that
+        spills registers fails unless `spills` says it may.
         """
         self._set("resident", Resident(self._positive("resident", "ctas", ctas), bool(spills)))
 
@@ -242,7 +268,8 @@ class Directives:
     def _positive(self, directive: str, name: str, value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise self._refuse(
-                directive, f"{directive} {name}={value!r} is not a positive integer",
+                directive,
+                f"{directive} {name}={value!r} is not a positive integer",
                 f"give {name} as an integer from 1",
             )
         return value
@@ -283,9 +310,7 @@ class ScheduleTemplate:
     def __call__(self, format: Format, dtype: DType) -> Schedule:
         """Run the body for one weight format and dtype."""
         directives = Directives(self.name, self.algorithm, self.target, self.path)
-        self.body(
-            directives, WeightOperand(format, dtype), Operand("tokens"), Operand("out")
-        )
+        self.body(directives, WeightOperand(format, dtype), Operand("tokens"), Operand("out"))
         return directives.finish()
 
 

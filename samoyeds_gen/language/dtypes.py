@@ -41,7 +41,7 @@ def dtype_named(name: str, *, operand: bool = False) -> DType:
     """
     allowed = OPERAND_TYPES if operand else OUTPUT_TYPES
     dtype = _SPELLINGS.get(name)
-    if dtype not in allowed:
+    if dtype is None or dtype not in allowed:
         names = ", ".join(each.name for each in allowed)
         raise ScheduleError(
             f"dtype {name!r} is not one of {names}", rule="dtype", remedy=f"use one of {names}"

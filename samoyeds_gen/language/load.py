@@ -75,9 +75,7 @@ def _execute(path: Path) -> dict[str, object]:
         ) from None
     except Exception as error:
         frames = [
-            each
-            for each in traceback.extract_tb(error.__traceback__)
-            if each.filename == str(path)
+            each for each in traceback.extract_tb(error.__traceback__) if each.filename == str(path)
         ]
         line = frames[-1].lineno if frames and frames[-1].lineno else 1
         raise ScheduleError(

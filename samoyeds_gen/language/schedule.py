@@ -138,9 +138,7 @@ class Schedule:
         try:
             data = json.loads(text)
         except json.JSONDecodeError as error:
-            raise _malformed(
-                f"the text is not JSON: {error.msg} at line {error.lineno}"
-            ) from None
+            raise _malformed(f"the text is not JSON: {error.msg} at line {error.lineno}") from None
         schedule: Schedule = _build(Schedule, data, "schedule")
         return schedule
 
@@ -159,9 +157,7 @@ class Schedule:
 
 
 def _malformed(sentence: str) -> ScheduleError:
-    return ScheduleError(
-        sentence, rule="json", remedy="write the schedule with Schedule.to_json()"
-    )
+    return ScheduleError(sentence, rule="json", remedy="write the schedule with Schedule.to_json()")
 
 
 def _build(kind: type, data: object, path: str) -> Any:  # noqa: ANN401 - generic constructor

@@ -19,7 +19,7 @@ OTHER_BUFFER = "#a8d0a0"
 KEPT = "#3d7ab8"
 KEPT_ROW = "#cfe1f2"
 COPY = "#f7dcae"
-COMPUTE = "#7fb58a"
+READ = "#7fb58a"
 
 BANK_GROUPS = (
     "#8dd3c7",

@@ -1,12 +1,16 @@
-"""The copy ring over time as a picture: which stage is filled, waits and is computed on when.
+"""The copy ring over time as a picture: which stage is filled, and read, in which iteration.
 
-Everything is read from the plan's loop: how far ahead a tile is copied and how many copies may be
-in flight at the wait.
+Everything is read from the plan's loop: the place of its copy, its wait and its fragment loads.
+How long an operation takes is not known here; loads and matrix work are drawn longest.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
 from samoyeds_gen.compiler import Plan
-from samoyeds_gen.compiler.ops import CopyTile, Wait
-from samoyeds_gen.pictures.palette import COMPUTE, COPY, MUTED
+from samoyeds_gen.compiler.ops import CopyTile, LoadFragments, Multiply, Op, Wait
+from samoyeds_gen.pictures.palette import COPY, MUTED, READ
 from samoyeds_gen.pictures.svg import Drawing, text_width
 
 WIDTH = 880
@@ -14,82 +18,136 @@ MARGIN = 28
 LABELS = 66
 ROW = 34
 TOP = 118
+RINGS = ("weight_ring", "token_ring")
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When the ring's work on tile 0 happens, in iterations; tile t follows t iterations later."""
+
+    issue: float
+    arrival: float
+    first_read: float
+    last_read: float
+    wait: float
+    ahead: int
+    pending: int
+
+
+def ring_timing(loop: Sequence[Op]) -> Timing:
+    """Read copy, wait and fragment loads off a loop body."""
+    lengths = [_length(op) for op in loop]
+    ends = [end / sum(lengths) for end in accumulate(lengths)]
+    place = {id(op): end for op, end in zip(loop, [0.0, *ends], strict=False)}
+    copy = next(op for op in loop if isinstance(op, CopyTile))
+    wait = next(op for op in loop if isinstance(op, Wait))
+    # Groups committed when iteration 0 reaches its wait, less those that may still be in flight.
+    committed = copy.ahead + (place[id(copy)] < place[id(wait)])
+    arrived = committed - wait.pending - 1
+    reads = [
+        (place[id(op)] - access.ahead, end - access.ahead)
+        for op, end in zip(loop, ends, strict=True)
+        for access in op.reads
+        if access.buffer in RINGS
+    ]
+    return Timing(
+        issue=place[id(copy)] - copy.ahead,
+        arrival=place[id(wait)] - arrived,
+        first_read=min(first for first, _ in reads),
+        last_read=max(last for _, last in reads),
+        wait=place[id(wait)],
+        ahead=copy.ahead,
+        pending=wait.pending,
+    )
+
+
+def _length(op: Op) -> float:
+    return {LoadFragments: 2.0, Multiply: 3.0}.get(type(op), 0.5)
 
 
 def draw_pipeline(plan: Plan) -> str:
     """The ring pipeline of a plan as SVG text: one row a stage, one column a loop iteration.
 
-    A copy is drawn from its issue to the wait that covers it, matrix work in its own iteration.
+    A copy is drawn from its issue to the wait that covers it; a stage is read from the first to
+    the last load of its fragments.
     """
-    stages = plan.schedule.pipeline.stages
-    ahead = next(op.ahead for op in plan.loop if isinstance(op, CopyTile))
-    pending = next(op.pending for op in plan.loop if isinstance(op, Wait))
+    stages, timing = plan.schedule.pipeline.stages, ring_timing(plan.loop)
     tiles = stages + 3
-    height = TOP + stages * ROW + 92
-    drawing = Drawing(WIDTH, height, f"Pipeline of {plan.entry}")
+    drawing = Drawing(WIDTH, TOP + stages * ROW + 92, f"Pipeline of {plan.entry}")
     drawing.text(MARGIN, 42, f"Pipeline of {plan.entry}", size=18, bold=True)
-    facts = f"{stages} stages of k = {plan.tile[2]}; while tile t is computed, tile t + {ahead} is copied"
+    facts = (
+        f"{stages} stages of k = {plan.tile[2]}; iteration t multiplies tile t "
+        f"and copies tile t + {timing.ahead}"
+    )
     drawing.text(MARGIN, 64, facts, fill=MUTED, size=13)
     column = (WIDTH - 2 * MARGIN - LABELS) / (tiles + 1)
-    start = MARGIN + LABELS + column
+    axis = Axis(MARGIN + LABELS + column, column, tiles)
     for stage in range(stages):
-        y = TOP + stage * ROW + 22
-        drawing.text(MARGIN, y, f"stage {stage}", size=12.5)
-    _axis(drawing, tiles, stages, start, column)
-    for tile in range(tiles + ahead):
-        _tile(drawing, tile, tiles, stages, ahead, start, column)
-    _legend(drawing, TOP + stages * ROW + 66, pending)
+        drawing.text(MARGIN, TOP + stage * ROW + 22, f"stage {stage}", size=12.5)
+    _draw_axis(drawing, axis, stages, timing)
+    for tile in range(tiles + timing.ahead):
+        issue = -1.0 if tile < timing.ahead else tile + timing.issue
+        _bar(drawing, axis, "copy", tile, stages, (issue, tile + timing.arrival))
+        _bar(
+            drawing, axis, "read", tile, stages, (tile + timing.first_read, tile + timing.last_read)
+        )
+    _legend(drawing, TOP + stages * ROW + 66, timing.pending)
     return drawing.svg()
 
 
-def _tile(
-    drawing: Drawing, tile: int, tiles: int, stages: int, ahead: int, start: float, column: float
-) -> None:
-    """The copy of a tile, and its matrix work, in the row of its stage."""
-    y = TOP + tile % stages * ROW + 4
-    issued = -1.0 if tile < ahead else tile - ahead + 0.12
-    landed = min(float(tile), float(tiles))
-    data = {"work": "copy", "tile": tile, "stage": tile % stages, "from": issued, "to": landed}
-    _bar(drawing, f"copy {tile}", start, column, issued, landed, y, COPY, data)
-    if tile < tiles:
-        began, ended = tile + 0.12, tile + 1.0
-        data = {"work": "compute", "tile": tile, "stage": tile % stages, "from": began, "to": ended}
-        _bar(drawing, f"tile {tile}", start, column, began, ended, y, COMPUTE, data)
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Iteration 0 begins at pixel `start`, each is `column` wide; the prologue lies before it."""
+
+    start: float
+    column: float
+    tiles: int
+
+    def pixel(self, time: float) -> float:
+        """Where a time in iterations lies; times outside the picture lie on its edge."""
+        return self.start + min(max(time, -1.0), float(self.tiles)) * self.column
 
 
 def _bar(
-    drawing: Drawing,
-    label: str,
-    start: float,
-    column: float,
-    first: float,
-    last: float,
-    y: float,
-    fill: str,
-    data: dict[str, object],
+    drawing: Drawing, axis: Axis, work: str, tile: int, stages: int, span: tuple[float, float]
 ) -> None:
-    x, wide = start + first * column, (last - first) * column - 2
-    drawing.rect(x, y, wide, ROW - 8, fill=fill, radius=4, data=data)
-    short = label if wide > text_width(label, 11) else label.split()[-1]
-    if wide > text_width(short, 11):
-        drawing.text(x + wide / 2, y + 17, short, size=11, anchor="middle")
+    x, end = axis.pixel(span[0]), axis.pixel(span[1])
+    if end - x < 3:
+        return
+    data = {"work": work, "tile": tile, "stage": tile % stages, "from": x, "to": end}
+    y = TOP + tile % stages * ROW + 4
+    fill = COPY if work == "copy" else READ
+    drawing.rect(x + 1, y, end - x - 2, ROW - 8, fill=fill, radius=4, data=data)
+    labels = (f"{work} {tile}", f"{tile}")
+    for label in labels:
+        if end - x > text_width(label, 11) + 2:
+            drawing.text((x + end) / 2, y + 17, label, size=11, anchor="middle")
+            return
 
 
-def _axis(drawing: Drawing, tiles: int, stages: int, start: float, column: float) -> None:
-    """Iterations above; a dashed line where each begins with its wait and barrier."""
+def _draw_axis(drawing: Drawing, axis: Axis, stages: int, timing: Timing) -> None:
+    """Iterations above, a dashed line at each wait and barrier, time below."""
     bottom = TOP + stages * ROW + 4
-    narrow = column < text_width("tile 00 ", 11)
-    drawing.text(start - column / 2, TOP - 10, "prologue", size=11, anchor="middle", fill=MUTED)
-    for tile in range(tiles):
-        x = start + tile * column
-        drawing.line(x + column * 0.05, TOP - 2, x + column * 0.05, bottom, dashed=True)
+    middle = axis.pixel(-0.5)
+    drawing.text(middle, TOP - 12, "prologue", size=11, anchor="middle", fill=MUTED)
+    for tile in range(axis.tiles):
+        x = axis.pixel(tile)
+        narrow = axis.column < text_width("loop 00 ", 11)
         label = str(tile) if narrow else f"loop {tile}"
+        drawing.line(x, TOP - 8, x, TOP - 2)
         drawing.text(
-            x + column / 2, TOP - 10, label, size=11, anchor="middle", fill=MUTED,
+            x + axis.column / 2,
+            TOP - 12,
+            label,
+            size=11,
+            anchor="middle",
+            fill=MUTED,
             data={"iteration": tile},
         )
+        wait = axis.pixel(tile + timing.wait)
+        drawing.line(wait, TOP - 2, wait, bottom, dashed=True)
     y = bottom + 20
-    drawing.arrow(start - column, y, start + tiles * column, y)
+    drawing.arrow(axis.pixel(-1), y, axis.pixel(axis.tiles), y)
     drawing.text(MARGIN, y + 4, "time", size=11, fill=MUTED)
 
 
@@ -97,7 +155,7 @@ def _legend(drawing: Drawing, y: float, pending: int) -> None:
     copies = "copy" if pending == 1 else "copies"
     entries = (
         (COPY, "copy in flight, global to shared"),
-        (COMPUTE, "ldmatrix and matrix steps"),
+        (READ, "fragments are loaded from it"),
     )
     x = float(MARGIN)
     for fill, words in entries:
@@ -105,4 +163,5 @@ def _legend(drawing: Drawing, y: float, pending: int) -> None:
         drawing.text(x + 20, y, words, size=11.5)
         x += 44 + text_width(words, 11.5)
     drawing.line(x + 2, y - 12, x + 2, y + 4, dashed=True)
-    drawing.text(x + 10, y, f"wait until at most {pending} {copies} are in flight, barrier", size=11.5)
+    words = f"wait for at most {pending} {copies} in flight, barrier"
+    drawing.text(x + 10, y, words, size=11.5)

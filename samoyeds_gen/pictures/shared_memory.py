@@ -58,7 +58,9 @@ def _head(drawing: Drawing, plan: Plan) -> None:
     drawing.rect(MARGIN, 80, full, 10, fill=ABSENT, radius=5)
     used = full * plan.shared_bytes / limit
     drawing.rect(MARGIN, 80, used, 10, fill=INK, radius=5, opacity=0.75, data={"role": "used"})
-    share = f"{_bytes(plan.shared_bytes)} of the {_bytes(limit)} that {plan.target.name} gives a CTA"
+    share = (
+        f"{_bytes(plan.shared_bytes)} of the {_bytes(limit)} that {plan.target.name} gives a CTA"
+    )
     drawing.text(MARGIN, 110, share, size=12.5)
 
 
@@ -111,9 +113,7 @@ def _pixels(buffers: Sequence[Buffer], width: float) -> dict[int, float]:
     return {edge: MARGIN + LABELS + pixel for edge, pixel in pixels.items()}
 
 
-def _buffer(
-    drawing: Drawing, buffer: Buffer, edges: dict[int, float], y: float, span: str
-) -> None:
+def _buffer(drawing: Drawing, buffer: Buffer, edges: dict[int, float], y: float, span: str) -> None:
     stages = _stages(buffer)
     step = buffer.bytes // stages
     for stage in range(stages):
@@ -147,9 +147,7 @@ def _name(drawing: Drawing, buffer: Buffer, left: float, right: float, y: float)
         drawing.text(x, y - 5, f"{line} at {buffer.offset}", size=11, anchor=anchor)
 
 
-def _ticks(
-    drawing: Drawing, buffers: Sequence[Buffer], edges: dict[int, float], y: float
-) -> None:
+def _ticks(drawing: Drawing, buffers: Sequence[Buffer], edges: dict[int, float], y: float) -> None:
     """Byte offsets under the tracks: the end, buffer bounds, then stages where they find room."""
     bounds = {place for each in buffers for place in (each.offset, each.end)}
     last = max(edges)

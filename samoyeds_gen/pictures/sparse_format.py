@@ -81,8 +81,9 @@ def _head(drawing: Drawing, format: Format) -> None:
     else:
         kept = f"Of {m} sub-rows of {v} columns, {n} {'is' if n == 1 else 'are'} kept"
     share = f"{100 * format.density:g} % of the values are stored"
-    drawing.text(MARGIN, 64, f"{kept}, and two of every four columns in it: {share}.", size=13,
-                 fill=MUTED)
+    drawing.text(
+        MARGIN, 64, f"{kept}, and two of every four columns in it: {share}.", size=13, fill=MUTED
+    )
 
 
 def _columns(format: Format) -> int:
@@ -99,7 +100,9 @@ def _dense(drawing: Drawing, example: Example) -> None:
     drawing.text(MARGIN, TOP - 34, "Dense weight [m, k]", size=13, bold=True)
     for block in range(BLOCKS):
         left = MARGIN + block * (columns * CELL + BLOCK_GAP)
-        note = f"V-block {block}" + (f", {columns} of {format.v} columns" if format.v > columns else "")
+        note = f"V-block {block}" + (
+            f", {columns} of {format.v} columns" if format.v > columns else ""
+        )
         drawing.text(left, TOP - 10, note, size=11, fill=MUTED)
         for row in range(example.bands * format.m):
             stored = example.stored_row(row, block)
@@ -166,17 +169,21 @@ def _stored(drawing: Drawing, example: Example, body: float) -> None:
 def _group(drawing: Drawing, example: Example, y: float) -> None:
     """One group of four, its two values and its metadata nibble; then the byte count."""
     weight = example.weight
-    first, second = (
-        next(c for c in range(4) if example.kept(0, c)[which]) for which in (0, 1)
-    )
+    first, second = (next(c for c in range(4) if example.kept(0, c)[which]) for which in (0, 1))
     drawing.text(MARGIN, y, "One group of four", size=13, bold=True)
-    side, top = 30, y + 16
+    top = y + 16
+    side = 30.0
     for column in range(4):
         kept = column in (first, second)
         x = MARGIN + column * (side + 3)
         drawing.rect(x, top, side, side, fill=KEPT if kept else KEPT_ROW, radius=4)
         drawing.text(
-            x + side / 2, top + 20, column, anchor="middle", fill=PAPER if kept else MUTED, mono=True
+            x + side / 2,
+            top + 20,
+            column,
+            anchor="middle",
+            fill=PAPER if kept else MUTED,
+            mono=True,
         )
     drawing.arrow(MARGIN + 144, top + side / 2, MARGIN + 176, top + side / 2)
     for place, position in enumerate((first, second)):
@@ -186,7 +193,7 @@ def _group(drawing: Drawing, example: Example, y: float) -> None:
     nibble = first | second << 2
     words = f"positions {first} and {second}, metadata nibble {first} | {second} << 2 = {nibble:#x}"
     drawing.text(MARGIN + 276, top + 14, words, size=12.5, data={"nibble": nibble})
-    facts = "Positions increase; 32 columns fill one 32-bit word, the first group in its lowest bits."
+    facts = "Positions increase; one 32-bit word holds 32 columns, the first in its low bits."
     drawing.text(MARGIN + 276, top + 31, facts, size=12, fill=MUTED)
     legend = ((KEPT, "stored"), (KEPT_ROW, "dropped by 2:4"), (ABSENT, "sub-row not kept"))
     x = float(MARGIN)

@@ -1,4 +1,4 @@
-"""A small SVG writer: shapes in drawing order, attributes in a fixed order, the same text each time.
+"""A small SVG writer: shapes and attributes in a fixed order, so that a picture is always equal.
 
 Decides how shapes and numbers are written. What is drawn where is decided by the pictures, what
 colour means what by palette.py.

@@ -58,7 +58,8 @@ def draw_swizzles(
             drawing.text(left, top + 22, title, size=12.5, bold=True)
             _map(drawing, ring, layouts.LINEAR, left, top, cell, "row by row")
             second = left + ROW_LABELS + ring.chunks * cell + BETWEEN_MAPS
-            _map(drawing, ring, ring.swizzle, second - ROW_LABELS, top, cell, "swizzled")
+            word = "swizzled" if ring.swizzle.bits else "not swizzled"
+            _map(drawing, ring, ring.swizzle, second - ROW_LABELS, top, cell, word)
             left += _pair(ring, width) + BETWEEN_RINGS
 
 
@@ -77,10 +78,8 @@ def _map(
     left, top = x + ROW_LABELS, y + HEADINGS
     drawing.text(left, top - 6, caption, size=11, fill=MUTED)
     for row in range(ROWS):
-        if word != "swizzled":
-            drawing.text(
-                x, top + row * CELL_HEIGHT + 15, f"row {row}", size=10.5, fill=MUTED
-            )
+        if word == "row by row":
+            drawing.text(x, top + row * CELL_HEIGHT + 15, f"row {row}", size=10.5, fill=MUTED)
         for chunk in range(ring.chunks):
             group = bank_group(swizzle, ring.row_bytes, row, chunk)
             data = {"ring": ring.name, "map": word, "row": row, "chunk": chunk, "group": group}

@@ -164,7 +164,7 @@ def _over_block(band: Band, mask: Mask) -> Mask:
     m = band.weight.format.m
     padded = np.zeros((n, -(-rows // m) * m), np.bool_)
     padded[:, :rows] = mask
-    return padded.reshape(n, -1, m).any(axis=2).repeat(m, axis=1)[:, :rows]
+    return padded.reshape(n, padded.shape[1] // m, m).any(axis=2).repeat(m, axis=1)[:, :rows]
 
 
 def _output_error(

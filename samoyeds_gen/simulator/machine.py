@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from samoyeds_gen.simulator.lowering import Lowered
 
 # An endless loop of simulated code must end as a fault, not as a test that hangs.
-MAX_BLOCKS = 5_000_000
+MAX_BLOCKS = 1_000_000
 # What memory holds before anyone writes it: as a 16-bit or 32-bit float, NaN.
 POISON = 0xFF
 

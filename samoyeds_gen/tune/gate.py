@@ -12,6 +12,7 @@ from samoyeds_gen.formats import SparseWeight
 
 EPS = 2.0**-23
 UNITS = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8, torch.float32: 2.0**-24}
+SUBNORMAL = {torch.float16: 2.0**-25, torch.bfloat16: 2.0**-134, torch.float32: 2.0**-150}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,9 @@ def compare(
         y = out[first : first + rows_at_once].double()
         reference = x @ weight.T
         bound = (5 / 8 * k + 8) * EPS * (x.abs() @ magnitude.T)
-        bound += UNITS[out.dtype] * (reference.abs() + bound) + 1e-30
+        bound += UNITS[out.dtype] * (reference.abs() + bound) + SUBNORMAL[out.dtype]
         missing = torch.isnan(y)
-        ratio = torch.where(missing, 0.0, (y - reference).abs() / bound)
+        ratio = torch.where(missing, 0.0, (y - reference).abs() / (bound + 1e-300))
         worst = max(worst, float(ratio.max()))
         wrong += int((ratio > 1).sum())
         unwritten += int(missing.sum())

@@ -70,7 +70,7 @@ def stored_row_of(w, output_row, block):
     """Stored row that holds this output row in this block, or None."""
     form = w.format
     band, place = divmod(output_row, form.m)
-    if band >= math.ceil(w.shape[0] / form.m):
+    if band >= math.ceil(w.shape[0] / form.m) or block >= math.ceil(w.shape[1] / form.v):
         return None
     for j in range(form.n):
         row = band * form.n + j

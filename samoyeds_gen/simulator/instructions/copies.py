@@ -35,8 +35,9 @@ def _copy(lowering: "Lowering", instruction: Instruction, modifiers: Modifiers) 
 
     def run(m: "Machine") -> None:
         lanes = m.indices
-        index = shared_index(m, to(m), size, lanes, site)
-        m.counters.shared("cp.async", index - m.shared_base[lanes], lanes, size)
+        address = to(m)
+        index = shared_index(m, address, size, lanes, site)
+        m.counters.shared("cp.async", address, lanes, size)
         count = None if live is None else m.pick(live(m.regs))
         data = _fetch(m, start(m), size, count, lanes, site)
         m.transfers.issue(m, lanes, index, data, size, site)

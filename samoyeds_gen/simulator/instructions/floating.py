@@ -83,11 +83,17 @@ def directed(total: Array, error: Array, mode: str) -> Array:
     return np.where(np.isfinite(total), result, single)
 
 
-def _sum_directed(mode: str) -> Function:
-    def function(a: Array, b: Array) -> Array:
-        return directed(*two_sum(a.astype(np.float64), b.astype(np.float64)), mode)
+def _directed_sum(a: Array, b: Array, mode: str) -> Array:
+    total, error = two_sum(a, b)
+    result = directed(total, error, mode)
+    if mode == "rm":
+        # An exact zero is negative unless both terms are +0 (IEEE 754, 6.3).
+        result = np.where((total == 0) & (np.signbit(a) | np.signbit(b)), np.float32(-0.0), result)
+    return result
 
-    return function
+
+def _sum_directed(mode: str) -> Function:
+    return lambda a, b: _directed_sum(a.astype(np.float64), b.astype(np.float64), mode)
 
 
 def _product_directed(mode: str) -> Function:
@@ -100,8 +106,7 @@ def _product_directed(mode: str) -> Function:
 
 def _fma_directed(mode: str) -> Function:
     def function(a: Array, b: Array, c: Array) -> Array:
-        product = a.astype(np.float64) * b
-        return directed(*two_sum(product, c.astype(np.float64)), mode)
+        return _directed_sum(a.astype(np.float64) * b, c.astype(np.float64), mode)
 
     return function
 

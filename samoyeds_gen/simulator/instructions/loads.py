@@ -55,8 +55,7 @@ def _load(lowering: "Lowering", instruction: Instruction, modifiers: Modifiers) 
     writes = [lowering.write(item, type_) for item in items]
     if space == "param" and (offset := _parameter(lowering, source)) is not None:
         return _load_parameter(offset, dtype, writes)
-    if space == "param":
-        space = "local"
+    space = _parameter_space(source) if space == "param" else space
     where, site = addresses(lowering, instruction, source), lowering.site(instruction)
     touch(lowering, space, min(size, _LARGEST))
     kind = f"ld.{space}"
@@ -75,13 +74,19 @@ def _load(lowering: "Lowering", instruction: Instruction, modifiers: Modifiers) 
     return run
 
 
-def _parameter(lowering: "Lowering", source: object) -> int | None:
+def _parameter(lowering: "Lowering", source: Operand) -> int | None:
     """Byte offset of a kernel parameter read by name; None for anything else."""
     if isinstance(source, Address) and isinstance(source.base, Symbol):
         place = lowering.place(source.base.name)
         if place is not None and place[0] == "param":
             return place[1] + source.base.offset + source.offset
     return None
+
+
+def _parameter_space(operand: Operand) -> str:
+    """A named parameter of a call lives with its lane; a computed address is a kernel's own."""
+    named = isinstance(operand, Address) and isinstance(operand.base, Symbol)
+    return "local" if named else "param"
 
 
 def _load_parameter(offset: int, dtype: DType, writes: list[Write]) -> Step:

@@ -1,0 +1,189 @@
+"""Hypothesis strategies: formats, problems, schedules. Legal by construction, smallest first.
+
+Decides what is drawn and how it shrinks: to one feature, one token, one column, the smallest tile.
+"""
+
+from dataclasses import dataclass, replace
+from math import prod
+
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from samoyeds_gen.check.cases import Case
+from samoyeds_gen.compiler import Plan, first_violation
+from samoyeds_gen.formats import Format
+from samoyeds_gen.language import (
+    ACTIVATIONS,
+    FOLDS,
+    Schedule,
+    Ssmm,
+    Target,
+    layouts,
+    make_ssmm,
+)
+from samoyeds_gen.language.atoms import MATRIX_ATOMS
+from samoyeds_gen.language.schedule import Fold, Layout, Stationary, Tile, Warps
+
+RATIOS = ((1, 1), (1, 2), (2, 4), (1, 4), (4, 8), (8, 16))
+LENGTHS = (16, 32, 64, 128)
+SHIPPED = tuple(Format(n, m, v) for n, m in RATIOS for v in LENGTHS)
+ODD = (Format(3, 7, 48), Format(2, 3, 80), Format(1, 3, 64), Format(5, 5, 16), Format(1, 16, 32))
+DTYPES = ("bfloat16", "float16")
+OUTPUTS = ("bfloat16", "float16", "float32")
+INDICES = (None, "int32", "int64")
+WARPS = ((1, 2), (2, 1), (2, 2), (4, 1), (1, 4), (2, 4), (4, 2))
+
+TILE_STEPS = 40  # k tiles that one problem may take in the simulator
+TILE_WORK = 2**23  # and multiply-adds, whole tiles counted
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a kernel's numbers say about interesting problems: sizes at which something changes.
+
+    `tile` is (m, n, k); `columns` are values of k, such as a V-block, the ring, a fold word.
+    """
+
+    tile: tuple[int, int, int]
+    columns: tuple[int, ...]
+    index: bool
+
+    @classmethod
+    def of(cls, plan: Plan) -> "Scope":
+        """The scope of a compiled kernel."""
+        k, stages, v = plan.tile[2], plan.schedule.pipeline.stages, plan.problem.format.v
+        word = max(1, plan.geometry.tiles_per_word) * k
+        columns = {v, k, k * (stages - 1), k * stages, word, 2 * word}
+        return cls(plan.tile, tuple(sorted(columns)), plan.problem.index is not None)
+
+    def affordable(self, m: int, k: int, n: int) -> bool:
+        """Whether the simulator runs this size in a few hundredths of a second."""
+        across, down, steps = (
+            -(-size // tile) for size, tile in zip((m, n, k), self.tile, strict=True)
+        )
+        work = across * down * steps * prod(self.tile)
+        return steps <= TILE_STEPS and (work <= TILE_WORK or across * down * steps <= 4)
+
+
+def formats() -> st.SearchStrategy[Format]:
+    """Shipped formats first, then those of the exchange and prefix folds, then any legal one."""
+    folding = st.builds(Format, st.just(1), st.integers(2, 8), st.sampled_from(LENGTHS))
+    free = st.integers(1, 16).flatmap(
+        lambda m: st.builds(Format, st.integers(1, m), st.just(m), st.integers(1, 9).map(_v))
+    )
+    return st.sampled_from(SHIPPED) | folding | st.sampled_from(ODD) | free
+
+
+def _v(count: int) -> int:
+    return 16 * count
+
+
+def _near(edges: tuple[int, ...], most: int) -> st.SearchStrategy[int]:
+    """Integers from 1: small ones first, then those next to an edge."""
+    inside = tuple(each for each in edges if each < most) or (1,)
+    near = st.builds(lambda edge, step: max(1, edge + step), st.sampled_from(inside), _STEPS)
+    return st.integers(1, 16) | near | st.integers(1, most)
+
+
+_STEPS = st.sampled_from((1, 0, -1, 2, 7))
+
+
+@st.composite
+def cases(draw: st.DrawFn, scope: Scope) -> Case:
+    """Problems for a kernel: sizes from 1 around its edges, every kind of selection and data."""
+    tile_m, tile_n, _ = scope.tile
+    m = draw(_near((8, tile_m, 2 * tile_m), 2 * tile_m + 2))
+    tokens = draw(_near((8, tile_n, 2 * tile_n), 2 * tile_n + 2))
+    chosen, order, hidden = 0, "ordered", False
+    if scope.index:
+        chosen = draw(st.integers(0, 8) | _near((tile_n, 2 * tile_n), 2 * tile_n + 2))
+        order = draw(st.sampled_from(("ordered", "reversed", "permuted", "repeated")))
+        hidden = draw(st.booleans())
+    k = draw(_near(scope.columns, 2 * scope.columns[-1]))
+    assume(scope.affordable(m, k, max(tokens, chosen)))
+    return Case(
+        m,
+        k,
+        tokens,
+        chosen,
+        order,  # type: ignore[arg-type]
+        hidden,
+        draw(st.sampled_from(("integers", "reals", "specials"))),
+        draw(st.sampled_from(("packed", "aligned", "ragged"))),
+        draw(st.integers(0, 999)),
+    )
+
+
+def corners(scope: Scope) -> tuple[Case, ...]:
+    """The cases every kernel is tried on before any are drawn, the most telling first."""
+    tile_m, tile_n, tile_k = scope.tile
+    ring, word = scope.columns[-2], scope.columns[-1]
+    tall = Case(tile_m + 1, tile_k * 3 + 5, 9, 9, "permuted", True, "integers", "aligned", 1)
+    wide = Case(19, tile_k * 2, tile_n + 1, tile_n + 3, "repeated", False, "specials", "aligned", 2)
+    deep = Case(min(tile_m, 19), word + 1, 3, 5, "reversed", False, "integers", "packed", 3)
+    return (
+        tall,
+        wide,
+        deep if scope.affordable(deep.m, deep.k, 5) else replace(deep, k=ring + 1),
+        replace(tall, m=tile_m - 1, values="reals", order="repeated", hidden=False, seed=4),
+        Case(1, 1, 1, 1),
+        Case(5, 9, 2, 0),
+    )
+
+
+def problems(
+    format: st.SearchStrategy[Format], *, dtype: str | None = None, epilogues: bool = True
+) -> st.SearchStrategy[Ssmm]:
+    """Concrete computations: dtype, selection type and, unless told otherwise, the epilogue."""
+    none, no = st.none(), st.just(False)
+    return st.builds(
+        make_ssmm,
+        format,
+        st.sampled_from(DTYPES) if dtype is None else st.just(dtype),
+        out_dtype=none | st.sampled_from(OUTPUTS) if epilogues else none,
+        index=st.sampled_from(INDICES),
+        bias=st.booleans() if epilogues else no,
+        activation=none | st.sampled_from(ACTIVATIONS) if epilogues else none,
+        scale=st.booleans() if epilogues else no,
+    )
+
+
+@st.composite
+def schedules(
+    draw: st.DrawFn, base: Schedule, problem: Ssmm, target: Target, *, fragments: int = 2
+) -> Schedule:
+    """Legal variations of `base` for a problem: fold, atom, tile, warps, ring, swizzles, raster.
+
+    At most `fragments` fragments a warp along either side, so that they compile quickly.
+    """
+    f = problem.format
+    folded = f.n == 1 and f.m <= 8
+    fold: Fold = draw(st.sampled_from(FOLDS)) if folded else "expand"
+    fold = "expand" if fold != "expand" and 128 % f.v and f.v % 64 else fold
+    moving = fold != "expand" and not f.plain
+    k = draw(st.sampled_from((64, 128)))
+    warps = Warps(*draw(st.sampled_from([w for w in WARPS if 32 * w[0] * w[1] % k == 0])))
+    atoms = [a for a in MATRIX_ATOMS if f.v % a.k == 0 or not moving]
+    atoms = [a for a in atoms if a.k == 32] if fold == "expand" and not f.plain else atoms
+    row = f.m if moving else 1
+    tile = Tile(
+        16 * row * warps.m * draw(st.integers(1, fragments)),
+        8 * warps.n * draw(st.integers(1, fragments)),
+        k,
+    )
+    weight, tokens = (
+        draw(st.sampled_from((layouts.swizzle_for_row(row_bytes).name, "linear")))
+        for row_bytes in (k, 2 * k)
+    )
+    schedule = replace(
+        base,
+        tile=tile,
+        warps=warps,
+        tensorize=draw(st.sampled_from(atoms)).name,
+        layout=Layout(weight, tokens),
+        stationary=Stationary(fold),
+        pipeline=replace(base.pipeline, stages=draw(st.integers(2, 5))),
+        raster=replace(base.raster, group=draw(st.sampled_from((1, 2, 8)))),
+    )
+    assume(first_violation(schedule, problem, target) is None)
+    return schedule

@@ -1,0 +1,117 @@
+"""`samoyeds-gen emit`: the checked-in kernels and plans, written or compared.
+
+Decides which format stands for a schedule in generated/; text and plan come from the compiler.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from samoyeds_gen.assets import asset_directory
+from samoyeds_gen.cli.console import complain
+from samoyeds_gen.cli.options import DEFAULT_DTYPE, DtypeText, resolve
+from samoyeds_gen.compiler import compile_plan, emit, print_plan
+from samoyeds_gen.errors import ScheduleError
+
+REPRESENTATIVES = ("1,2,64", "4,8,32", "1,1,64")
+"""A schedule is shown for the first of these formats that it is legal for; one that expands
+(1,2,64) is shown where expansion is needed, from the second on."""
+
+SUFFIXES = (".cu", ".plan.txt")
+
+
+def emit_files(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FILE]...", help="Schedule files; all shipped ones by default."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare instead of writing; exit 1 on a difference.")
+    ] = False,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the files lie.")
+    ] = Path("generated"),
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="N,M,V",
+            help=f"By default the first legal one of {' '.join(REPRESENTATIVES)}.",
+        ),
+    ] = None,
+    dtype: DtypeText = DEFAULT_DTYPE,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", "-t", metavar="TARGET", help="By default the schedule's own."),
+    ] = None,
+) -> None:
+    """Write <name>.cu and <name>.plan.txt of every schedule, or check that they are current."""
+    texts: dict[str, str] = {}
+    for file in files or shipped_schedules():
+        texts |= generated_texts(file, format, dtype, target)
+    if not check:
+        output.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (output / name).write_text(text)
+            typer.echo(f"wrote {output / name}")
+        return
+    difference = drift(texts, output, whole=not files)
+    if difference:
+        typer.echo(difference, nl=False)
+        complain(f"{output} is not what the schedules emit; run samoyeds-gen emit")
+        raise typer.Exit(1)
+    typer.echo(f"{len(texts)} files in {output} are current")
+
+
+def shipped_schedules() -> list[str]:
+    """The paths of the shipped schedule files."""
+    return [str(path) for path in sorted(asset_directory("schedules").glob("*.py"))]
+
+
+def generated_texts(
+    file: str, format: str | None = None, dtype: str = DEFAULT_DTYPE, target: str | None = None
+) -> dict[str, str]:
+    """File name -> text of one schedule's kernel and plan. Raises SamoyedsError.
+
+    Without a format, that of `REPRESENTATIVES`; without a target, the schedule's own.
+    """
+    formats = [format] if format else list(REPRESENTATIVES)
+    for position, each in enumerate(formats):
+        request = resolve(file, each, dtype, target, own_target=True)
+        try:
+            plan = compile_plan(request.schedule, request.problem, request.target)
+        except ScheduleError:
+            if position + 1 == len(formats):
+                raise
+            continue
+        if plan.geometry.fold == "expand" and each == REPRESENTATIVES[0] and not format:
+            continue
+        name = request.schedule.name
+        return {f"{name}.cu": emit(plan), f"{name}.plan.txt": print_plan(plan)}
+    raise AssertionError("formats is never empty")
+
+
+def drift(texts: dict[str, str], directory: Path, *, whole: bool) -> str:
+    """The unified diff from the files in `directory` to `texts`; empty when they agree.
+
+    With `whole`, generated files of the directory that `texts` lacks are differences too.
+    """
+    wanted = dict(texts)
+    if whole and directory.is_dir():
+        for path in directory.iterdir():
+            if path.name.endswith(SUFFIXES):
+                wanted.setdefault(path.name, "")
+    lines: list[str] = []
+    for name, text in sorted(wanted.items()):
+        path = directory / name
+        present = path.read_text() if path.is_file() else ""
+        lines += difflib.unified_diff(
+            present.splitlines(keepends=True),
+            text.splitlines(keepends=True),
+            f"{directory / name}",
+            f"{name} as emitted",
+        )
+    return "".join(lines)
