@@ -1,4 +1,4 @@
-"""Any (N, M, V) weights by expansion: 256 x 48 output tile, one column of four warps, two CTAs."""
+"""Any (N, M, V) weights by expansion: 256 x 56 output tile, one column of four warps, two CTAs."""
 
 from samoyeds_gen.language import atoms, layouts, schedule
 from samoyeds_gen.language.kernels import ssmm
@@ -8,7 +8,8 @@ from samoyeds_gen.language.kernels import ssmm
 def ssmm_sm80_expand(s, weight, tokens, out):
     f = weight.format
 
-    s.tile(m=256, n=48, k=128)
+    # A stage holds the stored rows: all 256 of them without sub-row sparsity, half at (4, 8, V).
+    s.tile(m=256, n=48 if f.n == f.m else 56, k=128)
     s.warps(m=4, n=1)
     s.resident(ctas=2)
     s.tensorize(atoms.MMA_SP_M16N8K32)
@@ -23,5 +24,4 @@ def ssmm_sm80_expand(s, weight, tokens, out):
     s.stationary(out, space="registers", fold="expand")
     s.stationary(weight.metadata, space="registers")
 
-    # A stage holds the stored rows: all of them without sub-row sparsity, half at (4, 8, V).
-    s.pipeline(stages=2 if 2 * f.n > f.m else 3, copy=atoms.CP_ASYNC_16B)
+    s.pipeline(stages=2, copy=atoms.CP_ASYNC_16B)

@@ -1,4 +1,4 @@
-"""(1, M, V) weights by prefix sums: 256 x 64 output tile, one column of four warps, two CTAs."""
+"""(1, M, V) weights by prefix sums: 256 x 56 output tile, one column of four warps, two CTAs."""
 
 from samoyeds_gen.language import atoms, layouts, schedule
 from samoyeds_gen.language.kernels import ssmm
@@ -9,8 +9,8 @@ def ssmm_sm80_prefix(s, weight, tokens, out):
     f = weight.format
     short = f.v == 16  # a k32 step would span two sub-rows
 
-    # Frequent prefix sums need registers that accumulators then cannot have.
-    s.tile(m=256 if f.m > 1 else 128, n=48 if f.v * 2 <= f.m * 32 else 64, k=128)
+    # Frequent prefix sums take registers that accumulators then cannot have.
+    s.tile(m=256 if f.m > 1 else 128, n=56 if f.v >= 64 else 48, k=128)
     s.warps(m=4, n=1)
     s.resident(ctas=2)
     s.tensorize(atoms.MMA_SP_M16N8K16 if short else atoms.MMA_SP_M16N8K32)

@@ -96,7 +96,7 @@ class CheckReport:
         return "\n".join([*lines, *(f"\n{failure}" for failure in self.failures)])
 
 
-def _finite(value: Any) -> Any:  # noqa: ANN401 - JSON data
+def _finite(value: Any) -> Any:
     """JSON has no NaN and no infinity: those become strings."""
     if isinstance(value, dict):
         return {key: _finite(each) for key, each in value.items()}

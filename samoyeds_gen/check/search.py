@@ -21,7 +21,7 @@ from samoyeds_gen.simulator import Report
 
 T = TypeVar("T")
 
-SHRINK_RUNS = 150
+SHRINK_RUNS = 100
 """Runs after the first failure: enough to reach a few rows and columns."""
 
 
@@ -51,11 +51,13 @@ def search(
     examples: int,
     device: Device = "cpu",
     seed: int = 0,
+    shrinks: int = SHRINK_RUNS,
     observe: Callable[[Report], None] = lambda report: None,
 ) -> Outcome:
     """Try the corner cases, then drawn ones, `examples` in all, and shrink the first failure.
 
-    `observe` gets the simulator's report of each run that ended.
+    `shrinks` more runs are spent on shrinking. `observe` gets the simulator's report of each run
+    that ended.
     """
     scope = Scope.of(variant.plan)
     ran = 0
@@ -82,7 +84,7 @@ def search(
             break
     rest = examples - ran if not found else max(examples, LEAST_TO_SHRINK)
     if rest > 0 and not (found and found[0][1].kind == LAUNCH_FAILED):
-        explore(cases(scope), fails, examples=rest, seed=seed)
+        explore(cases(scope), fails, examples=rest, seed=seed, shrinks=shrinks)
     simplest = min(found, key=lambda pair: pair[0].size()) if found else None
     return Outcome(ran, simplest)
 
@@ -117,7 +119,7 @@ def explore(
         test()
 
 
-def settings_for(examples: int) -> Any:  # noqa: ANN401 - hypothesis' decorator
+def settings_for(examples: int) -> Any:
     """Hypothesis settings of a search: quiet, without a deadline or a database."""
     return settings(
         max_examples=examples,

@@ -3,10 +3,13 @@
 Decides how arrays are written: small ones in full, others by the recipe that makes them.
 """
 
+import json
+
 import numpy as np
 
 from samoyeds_gen.check.cases import Array, Case, Inputs, make_inputs
 from samoyeds_gen.check.subjects import Subject
+from samoyeds_gen.language import Ssmm
 
 WRITTEN_OUT = 64
 """Arrays of up to this many elements are written out."""
@@ -19,51 +22,67 @@ def snippet(
     problem = subject.problem
     inputs = make_inputs(case, problem)
     f = problem.format
+    written_out = max(inputs.dense.size, inputs.tokens.size, case.n(problem)) <= WRITTEN_OUT
     call = ["w", "tokens"] + (["selection"] if problem.index else [])
-    options = [name for name in ("bias", "scale") if getattr(problem, name)]
-    common = [*call, *(f"{name}={name}" for name in options)]
+    call += [f"{name}={name}" for name in ("bias", "scale") if getattr(problem, name)]
     if problem.activation:
-        common.append(f'activation="{problem.activation}"')
-    got = [*common, f'out_dtype="{problem.out_dtype.name}"', f'device="{device}"']
+        call.append(f'activation="{problem.activation}"')
+    got = [*call, f'out_dtype="{problem.out_dtype.name}"', f'device="{device}"']
     at = "" if element is None else f"[{element[0]}, {element[1]}]"
-    lines = [
-        "import ml_dtypes",
-        "import numpy as np",
+    body = [
+        *(_arrays(problem, case, inputs) if written_out else _recipe(problem, case)),
         "",
-        "import samoyeds_gen as sg",
-        "",
-        *_arrays(subject, case, inputs),
-        "",
-        *_schedule(subject),
+        f"schedule = {_schedule(subject)}",
         f"kernel = sg.compile(schedule, n={f.n}, m={f.m}, v={f.v}, "
         f'dtype="{problem.dtype.name}", target="{subject.target.name}")',
         f"got = kernel({', '.join(got)})",
-        f"expected = sg.reference.ssmm({', '.join(common)})",
+        f"expected = sg.reference.ssmm({', '.join(call)})",
         f"print(got{at}, expected{at})",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*_imports("\n".join(body)), "", *body]) + "\n"
 
 
-def _schedule(subject: Subject) -> list[str]:
+def _imports(body: str) -> list[str]:
+    """The imports that `body` needs."""
+    numeric = [
+        line
+        for name, line in (("ml_dtypes.", "import ml_dtypes"), ("np.", "import numpy as np"))
+        if name in body
+    ]
+    own = ["import samoyeds_gen as sg"]
+    if "make_inputs" in body:
+        own += [
+            "from samoyeds_gen.check import Case, make_inputs",
+            "from samoyeds_gen.language import make_ssmm",
+        ]
+    return [*numeric, "", *own] if numeric else own
+
+
+def _schedule(subject: Subject) -> str:
     if subject.origin is not None:
-        return [f'schedule = "{subject.origin}"']
-    return ['schedule = sg.Schedule.from_json("""', subject.schedule.to_json(), '""")']
+        return f'"{subject.origin}"'
+    return f"sg.Schedule.from_json({json.dumps(subject.schedule.as_dict())!r})"
 
 
-def _arrays(subject: Subject, case: Case, inputs: Inputs) -> list[str]:
-    problem = subject.problem
-    f, dtype = problem.format, _type(inputs.tokens)
-    encode = f'w = sg.encode(dense, n={f.n}, m={f.m}, v={f.v}, dtype="{problem.dtype.name}")'
-    if max(inputs.dense.size, inputs.tokens.size, case.n(problem)) > WRITTEN_OUT:
-        return _recipe(subject, case, inputs, encode)
-    lines = [f"dense = {_text(inputs.dense)}", encode, f"tokens = {_text(inputs.tokens)}"]
+def _encode(problem: Ssmm) -> str:
+    f = problem.format
+    return f'sg.encode(dense, n={f.n}, m={f.m}, v={f.v}, dtype="{problem.dtype.name}")'
+
+
+def _arrays(problem: Ssmm, case: Case, inputs: Inputs) -> list[str]:
+    lines = [
+        f"dense = {_text(inputs.dense)}",
+        f"w = {_encode(problem)}",
+        f"tokens = {_text(inputs.tokens)}",
+    ]
     storage = inputs.tokens.base
     if storage is not None and storage.shape != inputs.tokens.shape:
         rows, columns = storage.shape
         lines += [
-            f"apart = np.full(({rows}, {columns}), np.nan, {dtype})  # rows lie apart, NaN between",
-            f"apart[:, :{case.k}] = tokens",
-            f"tokens = apart[:, :{case.k}]",
+            "# The rows lie apart, with NaN between them.",
+            f"storage = np.full(({rows}, {columns}), np.nan, tokens.dtype)",
+            f"storage[:, :{case.k}] = tokens",
+            f"tokens = storage[:, :{case.k}]",
         ]
     for name in ("selection", "bias", "scale"):
         array = getattr(inputs, name)
@@ -72,26 +91,18 @@ def _arrays(subject: Subject, case: Case, inputs: Inputs) -> list[str]:
     return lines
 
 
-def _recipe(subject: Subject, case: Case, inputs: Inputs, encode: str) -> list[str]:
-    problem = subject.problem
+def _recipe(problem: Ssmm, case: Case) -> list[str]:
     f = problem.format
     lines = [
-        "from samoyeds_gen.check import Case, make_inputs",
-        "from samoyeds_gen.formats import Format",
-        "from samoyeds_gen.language import make_ssmm",
-        "",
-        f"problem = make_ssmm(Format({f.n}, {f.m}, {f.v}), {problem.dtype.name!r}, "
+        f"problem = make_ssmm(sg.Format({f.n}, {f.m}, {f.v}), {problem.dtype.name!r}, "
         f"index={problem.index!r}, bias={problem.bias}, scale={problem.scale})",
         f"case = {case!r}",
         "arrays = make_inputs(case, problem)",
-        "w, tokens = arrays.w, arrays.tokens  # w encodes arrays.dense",
+        "dense, tokens = arrays.dense, arrays.tokens",
+        f"w = {_encode(problem)}",
     ]
-    lines += [
-        f"{name} = arrays.{name}"
-        for name in ("selection", "bias", "scale")
-        if getattr(inputs, name) is not None
-    ]
-    return lines
+    given = {"selection": problem.index, "bias": problem.bias, "scale": problem.scale}
+    return lines + [f"{name} = arrays.{name}" for name, present in given.items() if present]
 
 
 def _text(array: Array) -> str:

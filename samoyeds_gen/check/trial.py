@@ -4,20 +4,20 @@ Decides what counts as wrong (Semantics of the docs: exact on small integers, el
 reals, agreement on NaN and infinity where the fold promises it) and the name of the failure.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from samoyeds_gen import reference
 from samoyeds_gen.check.cases import Array, Case, Inputs, make_inputs
-from samoyeds_gen.errors import LaunchError
+from samoyeds_gen.errors import CompileError, LaunchError
 from samoyeds_gen.formats import ELEMENTS, SparseWeight
 from samoyeds_gen.kernel import Variant
 from samoyeds_gen.kernel.arguments import Call, describe_call
 from samoyeds_gen.kernel.simulated import simulate
 from samoyeds_gen.language import Ssmm
-from samoyeds_gen.runtime import current_device, fetch, stage
+from samoyeds_gen.runtime import compile_source, current_device, fetch, stage
 from samoyeds_gen.simulator import Report, SimulationFault
 
 Device = Literal["cpu", "gpu"]
@@ -96,6 +96,21 @@ def try_case(
     return _finding(variant, inputs, got, expected, bound, bad, blank), report
 
 
+def name_line(variant: Variant, case: Case, finding: Finding, device: Device) -> Finding:
+    """The same finding with the line of the emitted file, where the simulator named one of PTX."""
+    if device == "gpu" or finding.origin is not None:
+        return finding
+    build = variant.build
+    try:
+        lined = compile_source(
+            variant.source, name=build.name, target=build.target, options=("-lineinfo",)
+        )
+    except CompileError:
+        return finding
+    again, _ = try_case(replace(variant, build=lined), case, device)
+    return again if again is not None and again.kind == finding.kind else finding
+
+
 def run_kernel(
     variant: Variant, inputs: Inputs, device: Device, poison: int = POISONS[0]
 ) -> tuple[Array, Report | None]:
@@ -128,13 +143,13 @@ def wrong_elements(
     with np.errstate(invalid="ignore", over="ignore"):
         rounded = expected.astype(got.dtype).astype(np.float64)
         close = (value == rounded) if exact else np.abs(value - expected) <= bound
-    open_: Array = np.isposinf(bound)
-    wrong: Array = ~(close | open_)
-    lost = open_ & ~np.isfinite(expected)
+    anything = np.isposinf(bound)
+    lost = anything & ~np.isfinite(expected)
     if plan.geometry.fold in ("exchange", "direct") and plan.problem.activation is None:
-        same = (value == expected) | (np.isnan(value) & np.isnan(expected))
-        return wrong | (lost & ~same)
-    return wrong | (lost & np.isfinite(value))
+        missed = (value != expected) & ~(np.isnan(value) & np.isnan(expected))
+    else:
+        missed = np.isfinite(value)
+    return np.asarray(~(close | anything) | (lost & missed))
 
 
 def is_poison(array: Array, poison: int) -> Array:

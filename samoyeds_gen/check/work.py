@@ -15,7 +15,7 @@ from samoyeds_gen.check.search import explore, search
 from samoyeds_gen.check.strategies import formats, problems, schedules
 from samoyeds_gen.check.subjects import Subject, compiled
 from samoyeds_gen.check.tally import Tally
-from samoyeds_gen.check.trial import Device, Finding
+from samoyeds_gen.check.trial import Device, Finding, name_line
 from samoyeds_gen.errors import CompileError, SamoyedsError, ScheduleError
 from samoyeds_gen.formats import Format
 from samoyeds_gen.kernel import Variant, build_variant
@@ -140,6 +140,9 @@ def check_kernel(
         failure = Failure(subject, device, None, Finding("not compiled", str(variant)))
         return KernelReport(subject, device, 0, 0.0, None, None, failure)
     outcome = search(variant, examples=examples, device=device, seed=seed, observe=tally.add)
+    found = outcome.found
+    if found is not None:
+        found = (found[0], name_line(variant, *found, device))
     return KernelReport(
         subject,
         device,
@@ -147,7 +150,7 @@ def check_kernel(
         perf_counter() - start,
         variant.build.report.registers,
         variant.plan.shared_bytes,
-        None if outcome.found is None else Failure(subject, device, *outcome.found),
+        None if found is None else Failure(subject, device, *found),
     )
 
 

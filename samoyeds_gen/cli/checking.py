@@ -11,6 +11,7 @@ from samoyeds_gen.cli.options import Device, File, Json
 from samoyeds_gen.formats import Format
 
 MOST_JOBS = 8
+FEW_EXAMPLES = 24
 PROFILE_HELP = ", ".join(f"{each.name} ({each.examples})" for each in PROFILES)
 
 
@@ -40,8 +41,9 @@ def check(
     ] = Device.AUTO,
     seed: Annotated[int, typer.Option("--seed", help="The same seed draws the same.")] = 0,
     jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=1, help="Processes that run the simulator.")
-    ] = min(os.cpu_count() or 1, MOST_JOBS),
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="Processes that run the simulator."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Check a schedule's kernels against the reference on drawn problems.
@@ -59,7 +61,7 @@ def check(
             examples=examples,
             profile=profile,
             seed=seed,
-            jobs=jobs,
+            jobs=jobs or _jobs(examples),
             progress=advance,
         )
     if json:
@@ -69,6 +71,12 @@ def check(
     if not report.passed:
         complain(f"{len(report.failures)} of {len(report.kernels)} checks failed")
         raise typer.Exit(1)
+
+
+def _jobs(examples: int | None) -> int:
+    """One process a core; a few examples do not repay the second that a process takes to start."""
+    few = examples is not None and examples <= FEW_EXAMPLES
+    return 1 if few else min(os.cpu_count() or 1, MOST_JOBS)
 
 
 def _print_report(report: CheckReport) -> None:

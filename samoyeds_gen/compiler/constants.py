@@ -33,6 +33,8 @@ def _tile(plan: Plan) -> ConstantGroup:
         ("kTileM", s.tile.m, "output features a CTA"),
         ("kTileN", s.tile.n, "tokens a CTA"),
         ("kTileK", s.tile.k, "dense columns a stage"),
+        ("kTileRows", g.fragment_rows, "fragment rows a CTA"),
+        ("kTileFragments", g.fragment_rows // 16, "fragments of 16 rows a CTA"),
         ("kWeightRows", g.weight_rows, "stored rows a tile touches"),
         ("kStages", s.pipeline.stages, "depth of the ring"),
         ("kWarpsM", s.warps.m, "warps along the features"),
@@ -79,6 +81,7 @@ def _words(plan: Plan) -> ConstantGroup:
 def _memory(plan: Plan) -> ConstantGroup:
     g = plan.geometry
     weight, tokens = plan.buffer("weight_ring"), plan.buffer("token_ring")
+    fragments = g.fragment_rows // 16
     out_bytes = plan.problem.out_dtype.bytes
     rows = [
         ("kWeightRing", weight.offset, "first byte of the weight ring"),
@@ -93,11 +96,26 @@ def _memory(plan: Plan) -> ConstantGroup:
         ("kTokenChunks", plan.schedule.tile.n * g.token_row_bytes // 16, "16-byte chunks a stage"),
         ("kTokenCopies", g.token_copies, "chunks a thread copies"),
         ("kTokenCopyRows", plan.threads * 16 // g.token_row_bytes, "rows between them"),
+        ("kMetadataRing", plan.buffer("metadata_ring").offset, "first byte of the metadata ring"),
+        ("kMetadataStage", 128 * fragments * g.metadata_words, "bytes a stage"),
+        (
+            "kMetadataCopies",
+            -(-fragments * g.metadata_words * 8 // plan.threads),
+            "chunks a thread",
+        ),
         ("kStaging", plan.buffer("staging").offset, "first byte of the staging rows"),
         ("kStagingStride", g.staging_stride, "bytes a staged token: 16 more keep banks apart"),
         ("kChunkElements", 16 // out_bytes, "outputs in 16 bytes"),
         ("kStoreChunks", g.store_chunks, "16-byte chunks a warp stores at a time"),
     ]
+    if g.fold != "direct":
+        fold = plan.buffer("fold_ring")
+        stage = fold.bytes // fold.shape[0]
+        rows += [
+            ("kFoldRing", fold.offset, "first byte of the fold words' ring"),
+            ("kFoldStage", stage, "bytes a stage"),
+            ("kFoldCopies", -(-stage // 16 // plan.threads), "chunks a thread copies"),
+        ]
     if g.fold == "expand":
         rows.append(("kZeros", plan.buffer("zeros").offset, "first byte of the zeros"))
     if plan.problem.index:

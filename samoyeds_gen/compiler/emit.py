@@ -7,6 +7,7 @@ start with the default block marker; StrictUndefined turns a misspelt field into
 import re
 from dataclasses import dataclass
 from functools import cache
+from math import prod
 from pathlib import PurePosixPath
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -58,6 +59,12 @@ class KernelText:
             "" if g.weight_copies_even else even.format("weight", "kWeightRows")
         )
         self.token_copy_guard = "" if g.token_copies_even else even.format("token", "kTileN")
+        words = g.fragment_rows // 16 * g.metadata_words * 8
+        whole = words % plan.threads == 0
+        bound = "if (threadIdx.x + i * kThreads < {}) "
+        self.metadata_copy_guard = "" if whole else bound.format("kMetadataStage / 16")
+        fold_whole = prod(g.fold_shape) // 4 % plan.threads == 0
+        self.fold_copy_guard = "" if fold_whole else bound.format("kFoldStage / 16")
         wide = plan.atom.a_registers == 4
         self.weight_lane_chunk = "lane / 16 * 16" if wide else "0"
         self.token_lane_chunk = "lane / 8 * 16" if wide else "lane / 8 % 2 * 16"

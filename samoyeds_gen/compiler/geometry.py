@@ -1,6 +1,6 @@
 """Derived numbers of a legal schedule: fragments, copies, words, registers. Decides no order."""
 
-from math import ceil, gcd
+from math import ceil, gcd, prod
 
 from samoyeds_gen.compiler.plan import Geometry, PlanFold
 from samoyeds_gen.language.atoms import MatrixAtom, matrix_atom_named
@@ -28,6 +28,15 @@ def weight_rows(schedule: Schedule, problem: Ssmm) -> int:
         return m
     worst_start = f.m - gcd(m, f.m)
     return ((worst_start + m - 1) // f.m + 1) * f.n
+
+
+def stage_bytes(schedule: Schedule, problem: Ssmm) -> int:
+    """Bytes of one ring stage: weight, tokens, metadata and fold words."""
+    g = derive_geometry(schedule, problem)
+    words = g.fragment_rows // FRAGMENT_ROWS * g.metadata_words * 32
+    if g.fold_shape:
+        words += prod(g.fold_shape)
+    return (g.weight_rows + 2 * schedule.tile.n) * schedule.tile.k + 4 * words
 
 
 def derive_geometry(schedule: Schedule, problem: Ssmm) -> Geometry:
@@ -62,6 +71,7 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> Geometry:
         tiles_per_word=entries * f.v // tile.k if entries else SLOT_COLUMNS // tile.k,
         entries_per_word=entries or 8,
         metadata_words=tile.k // METADATA_COLUMNS,
+        fold_shape=_fold_shape(fold, rows, sets),
         weight_row_bytes=tile.k,
         token_row_bytes=2 * tile.k,
         weight_copies=ceil(weight_chunks / warps.threads),
@@ -80,6 +90,16 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> Geometry:
             problem.format.m,
         ),
     )
+
+
+def _fold_shape(fold: PlanFold, rows: int, sets: int) -> tuple[int, ...]:
+    """Shape of one tile's fold words."""
+    return {
+        "direct": (),
+        "exchange": (rows,),
+        "prefix": (max(1, sets - 1), rows),
+        "expand": (rows // FRAGMENT_ROWS, 32),
+    }[fold]
 
 
 def register_estimate(

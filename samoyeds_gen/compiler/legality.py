@@ -4,6 +4,7 @@ Each rule returns None or a Violation; `check_legal` raises for the first, citin
 directive that broke it. Rules run in order, so a later one may rely on the earlier ones.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from samoyeds_gen.compiler.geometry import (
     METADATA_COLUMNS,
     derive_geometry,
     plan_fold,
-    weight_rows,
+    stage_bytes,
 )
 from samoyeds_gen.errors import ScheduleError
 from samoyeds_gen.language.atoms import copy_atom_named, matrix_atom_named
@@ -49,6 +50,39 @@ class Violation:
 
 
 Rule = Callable[[Case], Violation | None]
+
+
+def name_usable(case: Case) -> Violation | None:
+    """The name can be part of a C identifier."""
+    name = case.schedule.name
+    if name.isascii() and name.isidentifier():
+        return None
+    return Violation(
+        f"schedule name {name!r} is not an identifier",
+        "use letters, digits and underscores",
+        "target",
+    )
+
+
+def numbers_positive(case: Case) -> Violation | None:
+    """Every number of a schedule counts something. Directives check it too, JSON does not."""
+    s = case.schedule
+    for directive, value in (
+        ("tile", s.tile),
+        ("warps", s.warps),
+        ("pipeline", s.pipeline),
+        ("raster", s.raster),
+        ("resident", s.resident),
+    ):
+        for field in dataclasses.fields(value):
+            number = getattr(value, field.name)
+            if isinstance(number, int) and not isinstance(number, bool) and number < 1:
+                return Violation(
+                    f"{directive} {field.name}={number} is not a positive integer",
+                    f"give {field.name} as an integer from 1",
+                    directive,
+                )
+    return None
 
 
 def algorithm_known(case: Case) -> Violation | None:
@@ -287,8 +321,7 @@ def registers(case: Case) -> Violation | None:
 def shared_limit(case: Case) -> Violation | None:
     """The ring fits the shared memory of one CTA."""
     schedule, target = case.schedule, case.target
-    rows = weight_rows(schedule, case.problem)
-    stage = (rows + 2 * schedule.tile.n) * schedule.tile.k
+    stage = stage_bytes(schedule, case.problem)
     needed = schedule.pipeline.stages * stage
     limit = target.shared_per_cta - RESERVED_BYTES
     if needed <= limit:
@@ -303,6 +336,8 @@ def shared_limit(case: Case) -> Violation | None:
 
 
 RULES: dict[str, Rule] = {
+    "name-usable": name_usable,
+    "numbers-positive": numbers_positive,
     "algorithm-known": algorithm_known,
     "target-order": target_order,
     "atom-target": atom_target,

@@ -1,6 +1,7 @@
 """From a legal schedule to a plan: operations, order, buffers, parameters. No text, no bytes."""
 
 from dataclasses import replace
+from math import prod
 from typing import Literal
 
 from samoyeds_gen.compiler.dependence import check_synchronised, ordered
@@ -13,14 +14,13 @@ from samoyeds_gen.compiler.ops import (
     FillRing,
     FinishFold,
     FoldStep,
+    LoadFoldWords,
     LoadFragments,
+    LoadMetadata,
     Multiply,
     NameRows,
     Op,
-    PrefetchWords,
-    ReloadFold,
     RotateMetadata,
-    RotateSlots,
     State,
     StoreTile,
     Wait,
@@ -33,7 +33,7 @@ from samoyeds_gen.language.layouts import swizzle_named
 from samoyeds_gen.language.schedule import Schedule
 from samoyeds_gen.language.targets import Target
 
-RING = ("weight_ring", "token_ring")
+FRAGMENT_RINGS = ("weight_ring", "token_ring")
 
 
 def lower(schedule: Schedule, problem: Ssmm, target: Target) -> Plan:
@@ -85,6 +85,15 @@ def add_buffers(plan: Plan) -> Plan:
             swizzle_named(plan.schedule.layout.tokens),
         ),
     ]
+    fragments = g.fragment_rows // 16
+    metadata = (stages, fragments, g.metadata_words, 32)
+    buffers.append(
+        Buffer("metadata_ring", "shared", "u32", metadata, 4 * prod(metadata), "metadata words")
+    )
+    if g.fold != "direct":
+        fold = (stages, *g.fold_shape)
+        note = f"{g.fold} words"
+        buffers.append(Buffer("fold_ring", "shared", "u32", fold, 4 * prod(fold), note))
     if g.fold == "expand":
         buffers.append(Buffer("zeros", "shared", dtype, (64,), 128, "what absent sub-rows read"))
     if plan.problem.index:
@@ -143,11 +152,14 @@ def verify_synchronisation(plan: Plan) -> Plan:
 def _setup(plan: Plan) -> tuple[Op, ...]:
     fold = plan.geometry.fold
     gathered = "gathered" if plan.problem.index else "contiguous"
+    single = _ahead(plan) and plan.geometry.metadata_words == 1
+    rows = (State("fold rows", name="fold_rows"),) if fold in ("exchange", "prefix") else ()
     return (
         State("deal weight chunks to threads", name="weight_sources"),
         State(f"deal {gathered} token chunks to threads", name=f"{gathered}_token_sources"),
-        State("metadata words", name="metadata_words"),
-        *((State(f"{fold} words", name=f"{fold}_words"),) if fold != "direct" else ()),
+        State("deal metadata to threads", name="metadata_words"),
+        State("metadata words", name="metadata_ahead" if single else "metadata_in_place"),
+        *((State(f"{fold} words", name=f"{fold}_words", body=rows),) if fold != "direct" else ()),
         State(
             "shared-memory addresses of fragments",
             name="expand_fragments" if fold == "expand" else "stored_fragments",
@@ -159,17 +171,23 @@ def _setup(plan: Plan) -> tuple[Op, ...]:
 
 def _prologue(plan: Plan) -> tuple[Op, ...]:
     ahead = plan.schedule.pipeline.stages - 1
-    fold = plan.geometry.fold
-    words = (State(f"load the first {fold} words", name=f"{fold}_prefetch"),)
+    fold, words = plan.geometry.fold, plan.geometry.metadata_words
     named = Barrier("barrier", reason="The token rows are visible to every warp.")
+    first: tuple[Op, ...] = ()
+    if _ahead(plan):
+        first = (
+            *(LoadMetadata("load metadata", word=word) for word in range(words - 1)),
+            *((LoadMetadata("load metadata", ahead=True),) if words == 1 else ()),
+            *((LoadFoldWords(f"load {fold} words"),) if fold != "direct" else ()),
+            LoadFragments("load fragments of step 0", tile="0"),
+        )
     return (
         *((ZeroFill("write zeros"),) if fold == "expand" else ()),
         *((NameRows("look up token rows"), named) if plan.problem.index else ()),
-        PrefetchWords("load the first metadata words", body=words if fold != "direct" else ()),
         FillRing(f"copy tiles 0..{ahead - 1} into the ring", count=ahead),
         _wait(plan),
         Barrier("barrier", reason="Every warp's copies of the first tile are visible."),
-        *((LoadFragments("load fragments of step 0", tile="0"),) if _ahead(plan) else ()),
+        *first,
     )
 
 
@@ -190,19 +208,67 @@ def _loop(plan: Plan) -> tuple[Op, ...]:
     of the next tile during the last step, behind the barrier that publishes it.
     """
     steps, ahead = plan.geometry.steps, plan.schedule.pipeline.stages - 1
-    copies = tuple(Access(name, ahead, late=True) for name in RING)
+    rings = (*FRAGMENT_RINGS, "metadata_ring", *_fold_ring(plan))
+    copies = tuple(Access(name, ahead, late=True) for name in rings)
     return (
         CopyTile(
             f"copy tile + {ahead} into the ring",
             writes=(*copies, _value("issued", 1)),
             ahead=ahead,
         ),
-        RotateMetadata("rotate metadata words", writes=(_value("metadata", 1),)),
+        *_load_words(plan),
         *(_load(plan, step) for step in range(steps)),
         *(_multiply(plan, step) for step in range(steps)),
         *(op for step in range(steps) for op in _fold_step(plan, step)),
         *_hand_over(plan),
     )
+
+
+def _fold_ring(plan: Plan) -> tuple[str, ...]:
+    return () if plan.geometry.fold == "direct" else ("fold_ring",)
+
+
+def _seen(next_tile: bool) -> tuple[Access, ...]:
+    """What a read of the ring relies on: that the tile is published, and the current stage."""
+    return _value("published", int(next_tile)), _value("stage", int(next_tile))
+
+
+def _load_words(plan: Plan) -> tuple[Op, ...]:
+    """Metadata and fold words: with the fragments one step ahead, else when the tile starts.
+
+    A tile's last metadata word is still in use when the next tile is published; it is loaded at
+    the start of that tile, or, if it is the only one, into spare registers.
+    """
+    words, last, early = plan.geometry.metadata_words, plan.geometry.steps - 1, _ahead(plan)
+    ops: list[Op] = []
+    for word in range(words):
+        single = early and words == 1
+        next_tile = early and (single or word + 1 < words)
+        name = "spare metadata" if single else f"metadata {word}"
+        ops.append(
+            LoadMetadata(
+                f"load metadata word {word}" + (" of tile + 1" if next_tile else ""),
+                slot=last if next_tile else 0,
+                reads=(Access("metadata_ring", int(next_tile)), *_seen(next_tile)),
+                writes=(_value(name, int(next_tile)),),
+                word=word,
+                ahead=single,
+            )
+        )
+        if single:
+            spare = (_value("spare metadata", 0),)
+            text = "rotate metadata words"
+            ops.append(RotateMetadata(text, reads=spare, writes=(_value("metadata 0", 0),)))
+    if plan.geometry.fold != "direct":
+        ops.append(
+            LoadFoldWords(
+                f"load {plan.geometry.fold} words" + (" of tile + 1" if early else ""),
+                slot=last if early else 0,
+                reads=(Access("fold_ring", int(early)), *_seen(early)),
+                writes=(_value("fold words", int(early)),),
+            )
+        )
+    return tuple(ops)
 
 
 def _value(name: str, version: int) -> Access:
@@ -217,12 +283,15 @@ def _load(plan: Plan, step: int) -> LoadFragments:
     slot = (step - 1) % plan.geometry.steps if early else step
     buffer = step % plan.schedule.pipeline.fragments
     version = plan.geometry.steps if next_tile else step
-    seen = (_value("published", int(next_tile)), _value("stage", int(next_tile)))
-    slots = (_value("slots", int(next_tile)),) if plan.geometry.fold == "expand" else ()
+    slots = (_value("fold words", int(next_tile)),) if plan.geometry.fold == "expand" else ()
     return LoadFragments(
         f"load fragments of step {step}" + (" of tile + 1" if next_tile else ""),
         slot=slot,
-        reads=(*(Access(name, int(next_tile)) for name in RING), *seen, *slots),
+        reads=(
+            *(Access(name, int(next_tile)) for name in FRAGMENT_RINGS),
+            *_seen(next_tile),
+            *slots,
+        ),
         writes=(_value(f"fragments {buffer}", version),),
         buffer=buffer,
         step=step,
@@ -235,7 +304,10 @@ def _multiply(plan: Plan, step: int) -> Multiply:
     return Multiply(
         f"acc += weight * tokens of step {step} by {plan.atom.name}",
         slot=step,
-        reads=(_value(f"fragments {buffer}", step), _value("metadata", 1)),
+        reads=(
+            _value(f"fragments {buffer}", step),
+            _value(f"metadata {step // plan.atom.selectors}", 0),
+        ),
         writes=(_value("acc", 2 * step + 1),),
         buffer=buffer,
         step=step,
@@ -253,17 +325,12 @@ def _hand_over(plan: Plan) -> tuple[Op, ...]:
         _wait(plan), slot=slot, reads=(_value("issued", 1),), writes=(_value("arrived", 1),)
     )
     arrived, published = (_value("arrived", 1),), (_value("published", 1),)
-    stage, slots = (_value("stage", 1),), (_value("slots", 1),)
+    stage = (_value("stage", 1),)
     return (
         wait,
         Barrier("barrier", slot=slot, reads=arrived, writes=published, reason=reason),
         AdvanceStage("advance to the next stage", slot=slot, reads=published, writes=stage),
-        *((RotateSlots("rotate slot words", slot=slot, writes=slots),) if _expands(plan) else ()),
     )
-
-
-def _expands(plan: Plan) -> bool:
-    return plan.geometry.fold == "expand"
 
 
 def _fold_step(plan: Plan, step: int) -> tuple[Op, ...]:
@@ -277,19 +344,17 @@ def _fold_step(plan: Plan, step: int) -> tuple[Op, ...]:
         entry = f"{entry} * kBlocksPerTile + {block}"
     elif g.tiles_per_block > 1:
         entry, guard = f"{entry} / kTilesPerBlock", "if (tile % kTilesPerBlock == 0) "
-    fold = FoldStep(
-        "exchange acc sets" if g.fold == "exchange" else "add weighted prefix sums",
-        slot=step,
-        reads=(_value("fold words", 0),),
-        writes=(_value("acc", 2 * step),),
-        fold=g.fold,
-        entry=entry,
-        guard=guard,
+    return (
+        FoldStep(
+            "exchange acc sets" if g.fold == "exchange" else "add weighted prefix sums",
+            slot=step,
+            reads=(_value("fold words", 0),),
+            writes=(_value("acc", 2 * step),),
+            fold=g.fold,
+            entry=entry,
+            guard=guard,
+        ),
     )
-    if block + 1 < g.blocks_per_tile:
-        return (fold,)
-    text = f"reload {g.fold} words every {g.tiles_per_word} tiles"
-    return fold, ReloadFold(text, slot=step, writes=(_value("fold words", 1),))
 
 
 def _accumulator_note(plan: Plan) -> str:

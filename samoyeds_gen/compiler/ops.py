@@ -43,10 +43,11 @@ class Op:
 
 @dataclass(frozen=True, slots=True)
 class State(Op):
-    """Declares what later operations keep in registers; `name` is its macro."""
+    """Declares what later operations keep in registers; `name` is its macro, `body` parts of it."""
 
     kind: ClassVar[str] = "state"
     name: str = ""
+    body: tuple[Op, ...] = ()
 
     @property
     def macro(self) -> str:
@@ -103,33 +104,32 @@ class NameRows(Op):
 
 
 @dataclass(frozen=True, slots=True)
-class PrefetchWords(Op):
-    """Load the first metadata words; `body` loads the first fold words if the fold has any."""
-
-    kind: ClassVar[str] = "prefetch_words"
-    body: tuple[Op, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class RotateMetadata(Op):
-    """Make the prefetched metadata current and prefetch the next tile's."""
+    """Make the metadata words loaded ahead the current ones."""
 
     kind: ClassVar[str] = "rotate_metadata"
 
 
 @dataclass(frozen=True, slots=True)
-class ReloadFold(Op):
-    """Load the next fold words where the current ones are used up."""
+class LoadMetadata(Op):
+    """Load metadata word `word` of every fragment from the ring; `ahead` into the spare words."""
 
-    kind: ClassVar[str] = "reload_fold"
-    rank: ClassVar[int] = 4
+    kind: ClassVar[str] = "load_metadata"
+    rank: ClassVar[int] = 1
+    word: int = 0
+    ahead: bool = False
+
+    @property
+    def macro(self) -> str:
+        """The template macro that prints it."""
+        return "load_next_metadata" if self.ahead else "load_metadata"
 
 
 @dataclass(frozen=True, slots=True)
-class RotateSlots(Op):
-    """Make the prefetched slot words current for the next tile where a word ends."""
+class LoadFoldWords(Op):
+    """Load the fold words of one tile from the ring."""
 
-    kind: ClassVar[str] = "rotate_slots"
+    kind: ClassVar[str] = "load_fold_words"
     rank: ClassVar[int] = 1
 
 

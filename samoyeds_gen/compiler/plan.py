@@ -38,6 +38,7 @@ class Geometry:
     tiles_per_word: int
     entries_per_word: int
     metadata_words: int
+    fold_shape: tuple[int, ...]
     weight_row_bytes: int
     token_row_bytes: int
     weight_copies: int
@@ -111,7 +112,7 @@ class Packing:
 
 @dataclass(frozen=True, slots=True)
 class Wrapper:
-    """A PTX instruction's function in the emitted file: its macro, and an immediate if it has one."""
+    """A PTX instruction's function in the emitted file: its macro, and its immediate if any."""
 
     macro: str
     pending: int = 0

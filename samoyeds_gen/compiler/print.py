@@ -12,8 +12,8 @@ def print_plan(plan: Plan) -> str:
     head = [
         f"kernel {plan.entry}",
         f"schedule {plan.schedule.name} {plan.schedule.digest}  written for {plan.schedule.target}",
-        f"format ({plan.problem.format})  {plan.problem.dtype.name} -> {plan.problem.out_dtype.name}"
-        f"  fold {plan.geometry.fold}",
+        f"format ({plan.problem.format})  {plan.problem.dtype.name} -> "
+        f"{plan.problem.out_dtype.name}  fold {plan.geometry.fold}",
         f"tile {m} x {n} x {k}  threads {plan.threads}  shared {plan.shared_bytes} B"
         f"  registers about {plan.geometry.registers}",
     ]

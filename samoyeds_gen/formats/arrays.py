@@ -13,6 +13,9 @@ import numpy as np
 Array: TypeAlias = Any
 """A numpy array or a torch tensor; which of the two is known only by its `Arrays`."""
 
+Device: TypeAlias = Any
+"""What torch takes for a device: a name such as "cuda:0", a torch.device or an index."""
+
 
 class Arrays(Protocol):
     """Operations that numpy and torch spell differently; `kind` is a dtype name such as "int16"."""
@@ -102,7 +105,7 @@ def to_numpy(array: Array) -> Array:
     return array.detach().cpu().numpy()
 
 
-def to_torch(array: Array, device: object) -> Array:
+def to_torch(array: Array, device: Device) -> Array:
     """A tensor on `device` with the bits of `array`, which shares no memory with a numpy array."""
     if is_tensor(array):
         return array.to(device)

@@ -12,7 +12,7 @@ from samoyeds_gen.formats.fragments import Words, check_multiple, round_up
 from samoyeds_gen.formats.weight import SparseWeight
 
 LARGEST_M = 8
-"""A slot number must fit three bits beside the sign of a register budget: M slots per row."""
+"""A placement of M nibbles must fit one 32-bit word."""
 
 
 def swap_codes(w: SparseWeight, *, row_multiple: int) -> tuple[Words, Words]:

@@ -5,7 +5,7 @@ Decides nothing: every result has the bits numpy gives.
 
 import torch
 
-from samoyeds_gen.formats.arrays import Array
+from samoyeds_gen.formats.arrays import Array, Device
 
 
 class TorchArrays:
@@ -47,7 +47,7 @@ class TorchArrays:
         return mask.reshape(-1).nonzero().reshape(-1)
 
 
-def tensor_of(array: Array, device: object) -> Array:
+def tensor_of(array: Array, device: Device) -> Array:
     """Copy a numpy array, bfloat16 included, into a tensor on `device`."""
     kind = array.dtype.name
     raw = torch.from_numpy(array.view("int16").copy() if kind == "bfloat16" else array.copy())

@@ -13,7 +13,7 @@ import numpy as np
 
 from samoyeds_gen.errors import FormatError
 from samoyeds_gen.formats import storage
-from samoyeds_gen.formats.arrays import Array, arrays_of, is_tensor, to_numpy, to_torch
+from samoyeds_gen.formats.arrays import Array, Device, arrays_of, is_tensor, to_numpy, to_torch
 from samoyeds_gen.formats.decoding import decode_arrays
 from samoyeds_gen.formats.element import STORED, canonical_dtype
 from samoyeds_gen.formats.format import Format
@@ -22,7 +22,7 @@ from samoyeds_gen.formats.validation import validate_contents
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class SparseWeight:
     """An (N, M, V) weight of `shape` (m output features, k input features).
 
@@ -119,7 +119,7 @@ class SparseWeight:
             return self
         return replace(self, **{name: to_numpy(array) for name, array in self._arrays().items()})
 
-    def torch(self, device: object = "cpu") -> "SparseWeight":
+    def torch(self, device: Device = "cpu") -> "SparseWeight":
         """Return the same weight as torch tensors on `device`; needs torch."""
         arrays = self._arrays().items()
         return replace(self, **{name: to_torch(array, device) for name, array in arrays})

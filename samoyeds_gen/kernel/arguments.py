@@ -82,9 +82,14 @@ def check_rows(selection: ArrayView, tokens: ArrayView, rows: np.ndarray[Any, An
     bad = np.flatnonzero((rows < 0) | (rows >= tokens.shape[0]))
     if bad.size:
         raise LaunchError(
-            f"selection[{bad[0]}] is {rows[bad[0]]}, tokens have rows 0 to {tokens.shape[0] - 1}",
+            f"selection[{bad[0]}] is {rows[bad[0]]}, {_rows_of(tokens)}",
             remedy="select only rows that exist",
         )
+
+
+def _rows_of(tokens: ArrayView) -> str:
+    count = tokens.shape[0]
+    return f"tokens have rows 0 to {count - 1}" if count else "tokens have no rows"
 
 
 def _selection(selection: Any, tokens: ArrayView) -> ArrayView:
@@ -93,7 +98,7 @@ def _selection(selection: Any, tokens: ArrayView) -> ArrayView:
     if isinstance(selection, np.ndarray) and selection.dtype.kind in "iu":
         if selection.dtype == np.uint64 and selection.size and selection.max() > 2**63 - 1:
             raise LaunchError(
-                f"selection holds {selection.max()}, tokens have rows 0 to {tokens.shape[0] - 1}",
+                f"selection holds {selection.max()}, {_rows_of(tokens)}",
                 remedy="select only rows that exist",
             )
         if selection.dtype.name not in INDEX_TYPES:

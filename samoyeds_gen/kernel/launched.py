@@ -1,12 +1,14 @@
 """One call on a GPU: arrays of the caller's library, on the caller's stream."""
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from samoyeds_gen.compiler import Plan
 from samoyeds_gen.errors import LaunchError
 from samoyeds_gen.kernel.arguments import Call, check_rows
 from samoyeds_gen.kernel.packing import on_device
+from samoyeds_gen.kernel.repeat import Repeat
 from samoyeds_gen.kernel.simulated import ROW_ALIGNMENT, padded_rows
 from samoyeds_gen.runtime import (
     ArrayView,
@@ -34,10 +36,13 @@ class Launcher:
         self._out_dtype = plan.problem.out_dtype.name
         self._sources = [parameter.source for parameter in plan.parameters]
 
-    def __call__(self, call: Call, stream: Any, out: Any, check: bool) -> Any:
-        """Queue the kernel and return out [n, m]; device arrays are neither copied nor waited for.
+    def __call__(
+        self, call: Call, stream: Any, out: Any, check: bool
+    ) -> tuple[Any, list[Any] | None]:
+        """Queue the kernel; return out [n, m] and the arguments of a launch that can be repeated.
 
-        Host arrays are staged to the GPU and the result is fetched, which waits for the kernel.
+        Device arrays are neither copied nor waited for. Host arrays are staged to the GPU and
+        the result is fetched, which waits for the kernel.
         """
         on_host = call.tokens.kind == "host"
         if stream is None:
@@ -50,6 +55,7 @@ class Launcher:
             out, out_view = allocate(shape, self._out_dtype, like=tokens, stream=stream)
         else:
             out_view = _given_out(out, shape, self._out_dtype, tokens)
+        arguments = None
         if call.n:
             values: dict[str, Any] = {
                 "tokens": tokens.pointer,
@@ -67,7 +73,28 @@ class Launcher:
             arguments = [values[source] for source in self._sources]
             grid = self.plan.grid(call.m, call.n)
             self.loaded.launch(grid, self.plan.threads, arguments, stream)
-        return _to_host(out_view, call.tokens, stream) if on_host else out
+        if on_host:
+            return _to_host(out_view, call.tokens, stream), None
+        return out, arguments if tokens is call.tokens else None
+
+    def repeat(
+        self,
+        call: Call,
+        arrays: Sequence[Any],
+        options: tuple[object, ...],
+        arguments: list[Any] | None,
+        out: Any,
+    ) -> Repeat | None:
+        """The launch for a call with the same arrays; None unless all are torch GPU tensors."""
+        views = [call.tokens, call.selection, call.bias, call.scale]
+        on_gpu = all(
+            each is None or (each.kind == "device" and each.family == "torch") for each in views
+        )
+        if arguments is None or not on_gpu or options[-1]:
+            return None
+        extents = (self.plan.grid(call.m, call.n), self.plan.threads)
+        out_at = self._sources.index("out")
+        return Repeat(call.w, arrays, options, self.loaded, extents, arguments, out, out_at)
 
     def _vectors(self, call: Call, stream: Any) -> dict[str, ArrayView]:
         """Selection, bias and scale on the GPU, those that the call has."""

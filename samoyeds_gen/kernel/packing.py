@@ -1,6 +1,6 @@
 """The weight arrays a plan asks for, packed once per weight, padding and device."""
 
-from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,6 @@ from samoyeds_gen.formats import (
 )
 from samoyeds_gen.runtime import ArrayView, describe, stage
 
-EMPTY_METADATA = 0x44444444  # positions 0 and 1 in every group
 Words = npt.NDArray[np.uint32]
 
 
@@ -23,8 +22,7 @@ def packed(w: SparseWeight, plan: Plan) -> dict[str, Words]:
     """Every derived array of the plan, as uint32 on the host; made once per weight."""
     arrays: dict[str, Words] = {}
     for packing in plan.packings:
-        build: Callable[[SparseWeight], dict[str, Words]] = lambda w, p=packing: _build(w, p)  # type: ignore[misc]
-        arrays |= w.derived(("packing", packing), build)
+        arrays |= w.derived(("packing", packing), partial(_build, packing=packing))
     return arrays
 
 
@@ -36,9 +34,7 @@ def _build(w: SparseWeight, packing: Packing) -> dict[str, Words]:
             words = fragment_metadata(
                 host, rows=packing.rows, row_multiple=rows, k_multiple=packing.k_multiple
             )
-            # The kernel prefetches one tile past the end of the last fragment.
-            tail = np.full(packing.k_multiple // 2, EMPTY_METADATA, np.uint32)
-            return {"weight.metadata": np.concatenate([words.reshape(-1), tail])}
+            return {"weight.metadata": words}
         case "weight.swaps":
             codes, placement = swap_codes(host, row_multiple=rows)
             return {"weight.swaps": codes, "weight.placement": placement}

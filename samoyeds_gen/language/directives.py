@@ -90,7 +90,9 @@ class Directives:
         """
         if not isinstance(atom, MatrixAtom):
             raise self._refuse(
-                "tensorize", f"tensorize takes a matrix atom, not {atom!r}", "use atoms.MMA_SP_..."
+                "tensorize",
+                f"tensorize takes a matrix atom, not {atom!r}",
+                "use atoms.MMA_SP_M16N8K32 or atoms.MMA_SP_M16N8K16",
             )
         self._set("tensorize", atom.name)
 

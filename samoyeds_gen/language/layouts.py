@@ -53,7 +53,7 @@ SWIZZLES = (LINEAR, XOR_32B, XOR_64B, XOR_128B, XOR_256B)
 def swizzle_for_row(row_bytes: int) -> Swizzle:
     """The conflict-free swizzle for rows of this many bytes (32, 64, 128 or 256)."""
     for swizzle in SWIZZLES:
-        if swizzle.row_bytes == row_bytes:
+        if swizzle.bits and swizzle.row_bytes == row_bytes:
             return swizzle
     raise ScheduleError(
         f"no swizzle is defined for rows of {row_bytes} bytes",

@@ -2,6 +2,8 @@
 
 import runpy
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from samoyeds_gen.assets import asset_directory, find_schedule_file
@@ -33,8 +35,11 @@ def load_schedule(source: ScheduleSource, format: Format, dtype: DType) -> Sched
             remedy=f"give the path of a .py or .json file, or one of the shipped names {shipped}",
         )
     if path.suffix == ".json":
-        return Schedule.from_json(path.read_text())
-    return load_template(path)(format, dtype)
+        with _blaming(path):
+            return Schedule.from_json(path.read_text())
+    template = load_template(path)
+    with _blaming(path):
+        return template(format, dtype)
 
 
 def load_template(path: Path) -> ScheduleTemplate:
@@ -62,8 +67,22 @@ def load_template(path: Path) -> ScheduleTemplate:
 
 
 def _execute(path: Path) -> dict[str, object]:
-    try:
+    with _blaming(path):
         return runpy.run_path(str(path))
+
+
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """Turn whatever the user's file raises into a `ScheduleError` that names its line."""
+    try:
+        yield
+    except ScheduleError as error:
+        if error.where is not None:
+            raise
+        where = Where(str(path), _line_in(path, error))
+        raise ScheduleError(
+            error.sentence, remedy=error.remedy, rule=error.rule, where=where
+        ) from None
     except SamoyedsError:
         raise
     except SyntaxError as error:
@@ -74,13 +93,16 @@ def _execute(path: Path) -> dict[str, object]:
             where=Where(str(path), error.lineno or 1),
         ) from None
     except Exception as error:
-        frames = [
-            each for each in traceback.extract_tb(error.__traceback__) if each.filename == str(path)
-        ]
-        line = frames[-1].lineno if frames and frames[-1].lineno else 1
         raise ScheduleError(
             f"the file raised {type(error).__name__}: {error}",
             rule="schedule-file",
             remedy="correct the line",
-            where=Where(str(path), line),
+            where=Where(str(path), _line_in(path, error)),
         ) from error
+
+
+def _line_in(path: Path, error: Exception) -> int:
+    """The last line of the file that the error passed through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [each.lineno for each in frames if each.filename == str(path) and each.lineno]
+    return lines[-1] if lines else 1

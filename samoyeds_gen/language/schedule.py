@@ -160,7 +160,7 @@ def _malformed(sentence: str) -> ScheduleError:
     return ScheduleError(sentence, rule="json", remedy="write the schedule with Schedule.to_json()")
 
 
-def _build(kind: type, data: object, path: str) -> Any:  # noqa: ANN401 - generic constructor
+def _build(kind: type, data: object, path: str) -> Any:
     """Construct the dataclass `kind` from plain data, checking names and types on the way."""
     if not isinstance(data, dict):
         raise _malformed(f"{path} is {type(data).__name__}, not an object")
@@ -179,7 +179,7 @@ def _build(kind: type, data: object, path: str) -> Any:  # noqa: ANN401 - generi
     return kind(**values)
 
 
-def _value(hint: Any, value: object, path: str) -> object:  # noqa: ANN401 - a type annotation
+def _value(hint: Any, value: object, path: str) -> object:
     if dataclasses.is_dataclass(hint):
         assert isinstance(hint, type)
         return _build(hint, value, path)

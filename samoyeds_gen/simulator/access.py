@@ -4,7 +4,7 @@ Rows decode an instruction and call `load` or `store`; nothing else touches memo
 the matrix rows, which use `shared_index`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from samoyeds_gen.simulator.machine import Machine
 
 Reader = Callable[["Machine"], Array]
-_SPACES = {0: "global", 1: "shared", 2: "local", 3: "param"}
+_SPACES = {1: "shared", 2: "local", 3: "param"}
 _LOW = (1 << WINDOW_SHIFT) - 1
 
 
@@ -89,11 +89,7 @@ def store(
 ) -> None:
     """Write `size`-byte items at `address`, one per lane of `lanes`."""
     if space == "generic":
-        window = address >> WINDOW_SHIFT
-        for which in np.unique(window):
-            mine = np.flatnonzero(window == which)
-            inner = _SPACES.get(int(which), "global")
-            place = address[mine] if inner == "global" else address[mine] & _LOW
+        for inner, mine, place in _windows(address):
             store(m, inner, kind, place, size, values[mine], lanes[mine], site)
     elif space == "global":
         _store_global(m, kind, address, size, values, lanes, site)
@@ -115,24 +111,28 @@ def _local_index(m: "Machine", address: Array, size: int, lanes: Array, site: in
     return index
 
 
+def _windows(address: Array) -> Iterator[tuple[str, Array | slice, Array]]:
+    """Split generic addresses by state space: space, positions, addresses inside the space."""
+    window = address >> WINDOW_SHIFT
+    everyone = bool((window == window[0]).all())
+    for which in sorted(set(window[:1].tolist() if everyone else window.tolist())):
+        mine = slice(None) if everyone else np.flatnonzero(window == which)
+        space = _SPACES.get(which, "global")
+        yield space, mine, address[mine] if space == "global" else address[mine] & _LOW
+
+
 def _load_generic(
     m: "Machine", kind: str, address: Array, size: int, lanes: Array, site: int
 ) -> Array:
-    window = address >> WINDOW_SHIFT
-    first = int(window[0])
-    if first == 0 and not window.any():
-        return load(m, "global", kind, address, size, lanes, site)
-    parts = []
-    places = []
-    for which in np.unique(window):
-        mine = np.flatnonzero(window == which)
-        inner = _SPACES.get(int(which), "global")
-        place = address[mine] if inner == "global" else address[mine] & _LOW
-        parts.append(load(m, inner, kind, place, size, lanes[mine], site))
-        places.append(mine)
-    result = np.empty(len(address), parts[0].dtype)
-    for mine, part in zip(places, parts, strict=True):
-        result[mine] = part
+    result: Array | None = None
+    for inner, mine, place in _windows(address):
+        values = load(m, inner, kind, place, size, lanes[mine], site)
+        if isinstance(mine, slice):
+            return values
+        if result is None:
+            result = np.empty(len(address), values.dtype)
+        result[mine] = values
+    assert result is not None
     return result
 
 

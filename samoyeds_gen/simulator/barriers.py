@@ -1,9 +1,11 @@
 """CTA barriers: who has arrived, who waits, and what to say when nobody can go on.
 
 A barrier counts threads in whole warps (PTX ISA, "bar, barrier"). `sync` arrives and waits,
-`arrive` only arrives; either way the warps that complete a barrier are joined in the race clocks.
+`arrive` only arrives; either way those who wait learn in the race clocks what the others did. A
+warp that ended without arriving is missed: a barrier is for all threads it counts.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,22 @@ from samoyeds_gen.simulator.scalars import Array
 if TYPE_CHECKING:
     from samoyeds_gen.simulator.machine import Machine
 
+NUMBERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What an instruction asks of a barrier.
+
+    `resume` is the block where its lanes go on, at once unless they `wait`. `deliver(m, yes, all)`
+    runs for those who waited: how many threads voted yes, and how many voted.
+    """
+
+    site: Site
+    resume: int
+    wait: bool
+    deliver: Callable[["Machine", int, int], None] | None = None
+
 
 @dataclass(slots=True)
 class _Barrier:
@@ -24,11 +42,13 @@ class _Barrier:
     expected: int
     known: Array
     arrived: list[int] = field(default_factory=list)
-    waiting: dict[int, tuple[int, Site]] = field(default_factory=dict)
+    waiting: dict[int, Arrival] = field(default_factory=dict)
+    yes: int = 0
+    votes: int = 0
 
 
 class Barriers:
-    """The sixteen barriers of every CTA of a batch."""
+    """The barriers of every CTA of a batch."""
 
     def __init__(self, ctas: int, warps: int) -> None:
         self.ctas = ctas
@@ -44,69 +64,80 @@ class Barriers:
         return True
 
     def arrive(
-        self, m: "Machine", number: Array, threads: Array, site: Site, resume: int, *, wait: bool
+        self,
+        m: "Machine",
+        number: Array,
+        threads: Array,
+        arrival: Arrival,
+        vote: Array | None = None,
     ) -> None:
         """Let the whole warps of the running group arrive.
 
-        `number` and `threads` are registers over the lanes; 0 threads means the whole CTA.
-        Warps that only arrive go on at `resume` at once; the others when the barrier completes.
+        `number`, `threads` and `vote` are registers over the lanes; 0 threads means the whole CTA.
         """
-        active = m.whole_warps(site)
-        warps = np.arange(m.lanes >> 5)[active]
-        lane = warps * 32
-        numbers = number[lane] if len(number) > 1 else np.broadcast_to(number, lane.shape)
-        counts = threads[lane] if len(threads) > 1 else np.broadcast_to(threads, lane.shape)
-        for warp, which, count in zip(
-            warps.tolist(), numbers.tolist(), counts.tolist(), strict=True
+        active = m.whole_warps(arrival.site)
+        first = np.arange(0, m.lanes, 32)[active]
+        numbers, counts = (np.broadcast_to(r, (m.lanes,))[first] for r in (number, threads))
+        voted = np.zeros(m.lanes, bool) if vote is None else vote & m.mask
+        yes = voted.reshape(-1, 32).sum(axis=1)
+        votes = m.mask.reshape(-1, 32).sum(axis=1)
+        if not arrival.wait:
+            m.go(arrival.resume, m.mask)
+        for lane, which, count in zip(
+            first.tolist(), numbers.tolist(), counts.tolist(), strict=True
         ):
-            self._arrive(m, warp, which, count or self.warps * 32, site, resume, wait)
-        if not wait:
-            m.go(resume, m.mask)
+            barrier = self._open(m, lane, which, count or self.warps * 32, arrival)
+            barrier.yes += int(yes[lane >> 5])
+            barrier.votes += int(votes[lane >> 5])
+            if len(barrier.arrived) == barrier.expected:
+                cta = lane // 32 // self.warps
+                del self.open[cta, which]
+                self._complete(m, cta, barrier)
 
-    def _arrive(
-        self, m: "Machine", warp: int, number: int, count: int, site: Site, resume: int, wait: bool
-    ) -> None:
-        cta, mine = divmod(warp, self.warps)
-        if number > 15 or count % 32:
-            raise m.fault(
-                "divergent barrier", f"barrier {number} of {count} threads", site, warp * 32
-            )
+    def _open(self, m: "Machine", lane: int, number: int, count: int, arrival: Arrival) -> _Barrier:
+        """The barrier of a warp's CTA, with the warp added to it."""
+        cta, warp = divmod(lane >> 5, self.warps)
+        if number >= NUMBERS or count % 32:
+            what = f"barrier {number} of {count} threads"
+            raise m.fault("divergent barrier", what, arrival.site, lane)
         barrier = self.open.get((cta, number))
         if barrier is None:
             barrier = self.open[cta, number] = _Barrier(count // 32, np.zeros(self.warps, np.int64))
-        if barrier.expected != count // 32 or mine in barrier.waiting:
+        if barrier.expected != count // 32 or warp in barrier.waiting:
             raise m.fault(
                 "divergent barrier",
                 f"barrier {number} was begun for {barrier.expected * 32} threads "
                 f"and meets {count}, or one warp twice",
-                site,
-                warp * 32,
+                arrival.site,
+                lane,
             )
-        barrier.known = np.maximum(barrier.known, m.clocks.arrive(cta, mine))
-        barrier.arrived.append(mine)
-        if wait:
-            barrier.waiting[mine] = (resume, site)
-        if len(barrier.arrived) == barrier.expected:
-            del self.open[cta, number]
-            self._complete(m, cta, barrier)
+        barrier.known = np.maximum(barrier.known, m.clocks.arrive(cta, warp))
+        barrier.arrived.append(warp)
+        if arrival.wait:
+            barrier.waiting[warp] = arrival
+        return barrier
 
     def _complete(self, m: "Machine", cta: int, barrier: _Barrier) -> None:
         m.counters.barriers += 1
         m.clocks.learn(cta, np.array(sorted(barrier.waiting), np.intp), barrier.known)
-        released: dict[int, Array] = {}
-        for warp, (resume, _) in barrier.waiting.items():
-            mask = released.setdefault(resume, np.zeros(m.lanes, bool))
-            start = (cta * self.warps + warp) * 32
-            mask[start : start + 32] = True
-        for resume, mask in released.items():
-            m.go(resume, mask)
+        groups: dict[Arrival, list[int]] = {}
+        for warp, arrival in barrier.waiting.items():
+            groups.setdefault(arrival, []).append(cta * self.warps + warp)
+        for arrival, warps in groups.items():
+            mask = np.zeros((m.lanes >> 5, 32), bool)
+            mask[warps] = True
+            mask = mask.reshape(-1) & m.live
+            if arrival.deliver is not None:
+                deliver, yes, votes = arrival.deliver, barrier.yes, barrier.votes
+                m.within(mask, lambda m: deliver(m, yes, votes))  # noqa: B023 - runs at once
+            m.go(arrival.resume, mask)
 
     def refuse_waiting(self, m: "Machine") -> None:
         """Raise a deadlock that lists which warps wait where, if any do."""
         waits = [
-            (cta, number, warp, site)
+            (cta, number, warp, arrival.site)
             for (cta, number), barrier in sorted(self.open.items())
-            for warp, (_, site) in sorted(barrier.waiting.items())
+            for warp, arrival in sorted(barrier.waiting.items())
         ]
         if not waits:
             return

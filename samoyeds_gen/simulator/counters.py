@@ -11,10 +11,10 @@ import numpy as np
 from samoyeds_gen.simulator.scalars import Array
 
 _BANKS, _WORD, _SECTOR = 32, 4, 32
-_REMEMBERED = 4096
+_REMEMBERED = 1 << 16
 
-# The one named cache of the simulator: analysed access patterns, by their bytes.
-PATTERNS: dict[tuple[str, int, bytes], int] = {}
+# The one named cache of the simulator: counts of analysed access patterns, by a 64-bit hash.
+PATTERNS: dict[tuple[str, int, int], int] = {}
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class Counters:
 
 def _remember(what: str, index: Array, lanes: Array, size: int, period: int) -> int:
     base = index[0] - index[0] % period
-    key = (what, size, np.concatenate((index - base, lanes)).tobytes())
+    key = (what, size, hash(np.concatenate((index - base, lanes)).tobytes()))
     known = PATTERNS.get(key)
     if known is None:
         if len(PATTERNS) >= _REMEMBERED:
@@ -77,17 +77,19 @@ def _wavefronts(index: Array, lanes: Array, size: int) -> int:
     """Passes that the lanes' words need: per group of lanes, the most words any one bank serves."""
     together = max(min(32, 128 // size), 8)
     group = (lanes >> 5) * 4 + (lanes & 31) // together
-    words = np.arange(max(size // _WORD, 1))
-    word = ((index // _WORD)[:, None] + words).reshape(-1)
-    group = np.repeat(group, len(words))
-    distinct = np.unique(np.stack((group, word)), axis=1)
-    bank = distinct[0] * _BANKS + distinct[1] % _BANKS
-    numbers, counts = np.unique(bank, return_counts=True)
-    worst = np.zeros(int(group.max()) + 1, np.int64)
-    np.maximum.at(worst, numbers // _BANKS, counts)
-    return int(worst.sum())
+    words = (index // _WORD)[:, None] + np.arange(max(size // _WORD, 1))
+    distinct = _distinct((group[:, None] << 32) | words)
+    banks = np.bincount((distinct >> 32) * _BANKS + distinct % _BANKS)
+    whole = np.zeros(-(-len(banks) // _BANKS) * _BANKS, np.int64)
+    whole[: len(banks)] = banks
+    return int(whole.reshape(-1, _BANKS).max(axis=1).sum())
 
 
 def _sectors(offsets: Array, lanes: Array, size: int) -> int:
-    """Distinct 32-byte sectors per warp, summed."""
-    return len(np.unique(np.stack((lanes >> 5, offsets // _SECTOR)), axis=1)[0])
+    """Distinct 32-byte sectors per warp, summed; an item never straddles two."""
+    return len(_distinct((lanes >> 5 << 40) | (offsets // _SECTOR)))
+
+
+def _distinct(keys: Array) -> Array:
+    keys = np.sort(keys, axis=None)
+    return keys[np.concatenate(([True], keys[1:] != keys[:-1]))]

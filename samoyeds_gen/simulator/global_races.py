@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from samoyeds_gen.simulator.fault import SimulationFault
-from samoyeds_gen.simulator.races import CLOCK_SHIFT, SITES, THREAD_SHIFT, THREADS, first, known_of
+from samoyeds_gen.simulator.races import (
+    CLOCK_SHIFT,
+    SITES,
+    THREAD_SHIFT,
+    THREADS,
+    first,
+    known_of,
+    spread,
+    tile,
+)
 from samoyeds_gen.simulator.races import stamps as make_stamps
 from samoyeds_gen.simulator.scalars import Array
 
@@ -38,13 +47,13 @@ class GlobalShadow:
 
     def read(self, m: "Machine", offsets: Array, size: int, lanes: Array, site: int) -> None:
         """Check reads against earlier writes, then record them."""
-        granules = self._spread(offsets, size)
+        granules = spread(offsets, size, self.granule)
         self._check(m, self.writes, granules, lanes, site, "read")
         self._record(m, self.reads, granules, lanes, site)
 
     def write(self, m: "Machine", offsets: Array, size: int, lanes: Array, site: int) -> None:
         """Check writes against earlier accesses and against one another, and record them."""
-        granules = self._spread(offsets, size)
+        granules = spread(offsets, size, self.granule)
         self._check(m, self.writes, granules, lanes, site, "write")
         self._check(m, self.reads, granules, lanes, site, "write")
         made, ctas = self._record(m, self.writes, granules, lanes, site)
@@ -52,16 +61,11 @@ class GlobalShadow:
         if lost.any():
             raise self._race(m, self.writes, granules, first(lost), lanes, site, "write")
 
-    def _spread(self, offsets: Array, size: int) -> Array:
-        count = max(size // self.granule, 1)
-        granules: Array = (offsets // self.granule)[:, None] + np.arange(count)
-        return granules
-
     def _record(
         self, m: "Machine", trace: _Trace, granules: Array, lanes: Array, site: int
     ) -> tuple[Array, Array]:
-        made = make_stamps(m, m.clocks.of_lanes(lanes), lanes, site)[:, None]
-        ctas = m.grid_cta_of[lanes][:, None]
+        made = tile(make_stamps(m, m.clocks.of_lanes(lanes), lanes, site), granules)
+        ctas = tile(m.grid_cta_of[lanes], granules)
         trace.stamp[granules] = made
         trace.cta[granules] = ctas
         return made, ctas
@@ -69,17 +73,18 @@ class GlobalShadow:
     def _check(
         self, m: "Machine", trace: _Trace, granules: Array, lanes: Array, site: int, act: str
     ) -> None:
-        before = trace.cta[granules]
+        before = trace.cta.take(granules)
         if before.max() < 0:
             return
+        who = tile(lanes, granules)
         last = trace.stamp[granules]
         thread = (last >> THREAD_SHIFT) & THREADS
-        same = before == m.grid_cta_of[lanes][:, None]
-        mine = thread == m.thread_of[lanes][:, None]
-        inside = same & (mine | ((last >> CLOCK_SHIFT) <= known_of(m, lanes, thread)))
+        same = before == m.grid_cta_of[who]
+        mine = thread == m.thread_of[who]
+        inside = same & (mine | ((last >> CLOCK_SHIFT) <= known_of(m, who, thread)))
         bad = (before >= 0) & ~inside
         if bad.any():
-            bad &= same | ~m.space.order.before(before, m.grid_cta_of[lanes][:, None])
+            bad &= same | ~m.space.order.before(before, m.grid_cta_of[who])
         if bad.any():
             raise self._race(m, trace, granules, first(bad), lanes, site, act)
 
@@ -88,7 +93,7 @@ class GlobalShadow:
         m: "Machine",
         trace: _Trace,
         granules: Array,
-        at: tuple[int, ...],
+        at: int,
         lanes: Array,
         site: int,
         act: str,
@@ -101,7 +106,7 @@ class GlobalShadow:
             f"a {act} of bytes {trace.done} by thread {(stamp >> THREAD_SHIFT) & THREADS} of "
             f"CTA {m.coordinates(cta)} at {other}, which nothing orders",
             m.site(site),
-            int(lanes[at[0]]),
+            int(lanes[at % len(lanes)]),
             other=other,
             address=granule * self.granule,
             buffer=self.name,

@@ -63,7 +63,8 @@ def _callee(call: Instruction) -> tuple[str, list[Symbol], list[Symbol]]:
     arguments = lists.pop(0) if lists else Vector(())
     symbols = [*results.items, *arguments.items]
     if not names or not all(isinstance(item, Symbol) for item in symbols):
-        raise SimulationFault("unknown opcode", "an indirect call", site=call.site)
+        what = f"a call of {names[0].name!r}" if names else "an indirect call"
+        raise SimulationFault("unknown opcode", f"{what} cannot be expanded", site=call.site)
     count = len(results.items)
     params = [item for item in symbols if isinstance(item, Symbol)]
     return names[0].name, params[:count], params[count:]

@@ -116,6 +116,7 @@ class Lowering:
         self.labels: dict[str, int] = {}
         self.target_lists: dict[str, tuple[str, ...]] = {}
         self.next_block = 0
+        self.current = Instruction("", (), Site("", 0))
 
     def _lay_out_parameters(self, function: Function) -> tuple[tuple[int, int], ...]:
         offset, result = 0, []
@@ -188,6 +189,7 @@ class Lowering:
         families: Counter[str] = Counter()
         end: Step | None = None
         for instruction, row, modifiers in found:
+            self.current = instruction
             families[row.family.format_map({"space": "generic", **modifiers})] += 1
             step = row.build(self, instruction, modifiers)
             if row.ends:
@@ -285,11 +287,11 @@ class Lowering:
             case Symbol(name, offset) if (place := self.places.get(name)) is not None:
                 constant = _constant(Immediate(place[1] + offset), dtype)
                 return lambda regs: constant
-        raise SimulationFault("unknown opcode", f"operand {operand} cannot be read as {type_}")
+        raise self.refuse(self.current, f"cannot read {operand} as {type_}")
 
     def _special(self, name: str, dtype: DType) -> Read:
         if name not in SPECIALS:
-            raise SimulationFault("unknown opcode", f"special register %{name} is not modelled")
+            raise self.refuse(self.current, f"reads %{name}, which is not modelled")
         wide = name in ("clock64", "globaltimer", "gridid")
         known = f"%{name}" in self.slots
         slot = self.slot(f"%{name}", np.dtype(np.uint64 if wide else np.uint32))
@@ -302,7 +304,7 @@ class Lowering:
         if isinstance(operand, Sink):
             return lambda m, values: None
         if not isinstance(operand, Register):
-            raise SimulationFault("unknown opcode", f"operand {operand} cannot be written")
+            raise self.refuse(self.current, f"cannot write to {operand}")
         dtype = DTYPES.get(type_) or STORAGE[type_]
         storage = STORAGE[operand.type]
         slot = self.slot(operand.name, storage)

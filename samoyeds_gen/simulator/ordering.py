@@ -36,12 +36,6 @@ class CtaOrder:
                 self._left[address] = seen | self._fenced[cta]
 
     def before(self, other: Array, mine: Array) -> Array:
-        """Whether CTA `other` happened before CTA `mine`, elementwise after broadcasting."""
-        pairs = np.broadcast_arrays(other, mine)
-        flat = [
-            bool(self._knows.get(after, 0) >> max(first, 0) & 1)
-            for first, after in zip(
-                pairs[0].ravel().tolist(), pairs[1].ravel().tolist(), strict=True
-            )
-        ]
-        return np.array(flat).reshape(pairs[0].shape)
+        """Whether CTA `other` happened before CTA `mine`, entry by entry."""
+        pairs = zip(other.tolist(), mine.tolist(), strict=True)
+        return np.array([self._knows.get(me, 0) >> max(one, 0) & 1 for one, me in pairs], bool)

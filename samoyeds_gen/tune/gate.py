@@ -29,41 +29,55 @@ class Verdict:
         """Whether every element was written and lies inside its bound."""
         return self.wrong == 0 and self.unwritten == 0
 
+    def __str__(self) -> str:
+        return (
+            f"{self.elements} elements, {self.unwritten} unwritten, {self.wrong} wrong, "
+            f"worst error {self.worst:.3f} of its bound"
+        )
 
-def compare(
-    out: torch.Tensor,
-    dense: torch.Tensor,
-    tokens: torch.Tensor,
-    *,
-    block_rows: int = 1,
-    rows_at_once: int = 2048,
-) -> Verdict:
-    """Compare out [n, m] with tokens [n, k] @ dense [m, k]^T in float64, elementwise.
 
-    `dense` is the decoded weight. `block_rows` is M for the prefix fold, whose error follows the
-    running sum of a block, and 1 otherwise. NaN in `out` counts as unwritten: poison it first.
-    """
-    n, m = out.shape
-    k = dense.shape[1]
-    weight = dense.double()
-    magnitude = weight.abs()
-    if block_rows > 1:
-        padded = torch.nn.functional.pad(magnitude, (0, 0, 0, -m % block_rows))
-        sums = padded.view(-1, block_rows, k).sum(1)
-        magnitude = sums.repeat_interleave(block_rows, 0)[:m]
-    worst, wrong, unwritten = 0.0, 0, 0
-    for first in range(0, n, rows_at_once):
-        x = tokens[first : first + rows_at_once].double()
-        y = out[first : first + rows_at_once].double()
-        reference = x @ weight.T
-        bound = (5 / 8 * k + 8) * EPS * (x.abs() @ magnitude.T)
-        bound += UNITS[out.dtype] * (reference.abs() + bound) + SUBNORMAL[out.dtype]
-        missing = torch.isnan(y)
-        ratio = torch.where(missing, 0.0, (y - reference).abs() / (bound + 1e-300))
-        worst = max(worst, float(ratio.max()))
-        wrong += int((ratio > 1).sum())
-        unwritten += int(missing.sum())
-    return Verdict(worst, wrong, unwritten, n * m)
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What out [n, m] must be: `values`, and |tokens| |weight|^T as `magnitude`, both float64."""
+
+    values: torch.Tensor
+    magnitude: torch.Tensor
+    columns: int
+
+    def compare(self, out: torch.Tensor, *, block_rows: int = 1) -> Verdict:
+        """Hold every element against its bound. NaN in `out` counts as unwritten: poison it first.
+
+        `block_rows` is M for the prefix fold, whose error follows the running sum of the M rows
+        of a block, and 1 otherwise.
+        """
+        wrong = unwritten = 0
+        worst = 0.0
+        for first in range(0, out.shape[0], 1024):
+            rows = slice(first, first + 1024)
+            actual, values = out[rows].double(), self.values[rows]
+            bound = (5 / 8 * self.columns + 8) * EPS * self._spread(rows, block_rows)
+            bound += UNITS[out.dtype] * (values.abs() + bound) + SUBNORMAL[out.dtype]
+            missing = torch.isnan(actual)
+            ratio = torch.where(missing, 0.0, (actual - values).abs() / bound)
+            worst = max(worst, float(ratio.max()))
+            wrong += int((ratio > 1).sum())
+            unwritten += int(missing.sum())
+        return Verdict(worst, wrong, unwritten, out.numel())
+
+    def _spread(self, rows: slice, block_rows: int) -> torch.Tensor:
+        part = self.magnitude[rows]
+        if block_rows == 1:
+            return part
+        padded = torch.nn.functional.pad(part, (0, -part.shape[1] % block_rows))
+        sums = padded.view(part.shape[0], -1, block_rows).sum(2)
+        return sums.repeat_interleave(block_rows, 1)[:, : part.shape[1]]
+
+
+def expected(w: SparseWeight, tokens: torch.Tensor) -> Expected:
+    """The float64 product of tokens [n, k] (already selected) and the decoded weight [m, k]."""
+    dense = decoded(w, tokens.device).double()
+    x = tokens.double()
+    return Expected(x @ dense.T, x.abs() @ dense.abs().T, dense.shape[1])
 
 
 def decoded(w: SparseWeight, device: torch.device) -> torch.Tensor:

@@ -54,7 +54,7 @@ def _launches(run: Launch, sample_ms: float) -> int:
 
 def _sample(run: Launch, launches: int) -> float:
     """Microseconds per launch over one back-to-back sample, by device events."""
-    start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     for turn in range(launches):
         run(turn)

@@ -65,8 +65,8 @@ def faulty(fault: Fault | None, subject: Subject) -> Variant:
 
 
 NEXT_TILE = (
-    "    // The next tile is visible to every warp, and every warp has loaded the last fragments of "
-    "this one, whose stage is filled next.\n    __syncthreads();\n"
+    "    // The next tile is visible to every warp, and every warp has loaded the last fragments "
+    "of this one, whose stage is filled next.\n    __syncthreads();\n"
 )
 
 FAULTS = (
@@ -85,15 +85,16 @@ FAULTS = (
           "    copy_tokens(tile);\n    cp_async_commit();\n",
           "    copy_tokens(tile);\n", (EARLY,)),
     Fault("warp barrier left out before the store",
-          "    __syncwarp();\n#pragma unroll\n    for (int chunk", "#pragma unroll\n    for (int chunk",
-          (RACE, RAW)),
+          "    __syncwarp();\n#pragma unroll\n    for (int chunk",
+          "#pragma unroll\n    for (int chunk", (RACE, RAW)),
     Fault("barrier of one warp row", NEXT_TILE, "    if (warp_m == 0) __syncthreads();\n",
           (STUCK, DIVERGENT, RACE, EARLY)),
     Fault("barrier that half a warp skips", NEXT_TILE, "    if (lane < 16) __syncthreads();\n",
           (DIVERGENT, STUCK)),
     # The ring.
-    Fault("ring one stage short", "write_stage + 1 == kStages ? 0", "write_stage + 2 == kStages ? 0",
-          (RACE, EARLY, VALUE)),
+    Fault("ring one stage short", "kStages = 3;", "kStages = 2;", (EARLY, RACE)),
+    Fault("ring written one stage short", "write_stage + 1 == kStages ? 0",
+          "write_stage + 1 >= kStages - 1 ? 0", (RACE, EARLY, VALUE)),
     Fault("copy one tile too far", "copy_weight(tile + 2);", "copy_weight(tile + 3);"),
     Fault("read stage never advances",
           "    read_stage = read_stage + 1 == kStages ? 0 : read_stage + 1;\n", "",
@@ -116,9 +117,11 @@ FAULTS = (
     Fault("metadata unordered", "metadata_word[f][w] = metadata_next[f][w];",
           "metadata_word[f][w] = (metadata_next[f][w] & 0x33333333) << 2 | "
           "(metadata_next[f][w] >> 2 & 0x33333333);", (METADATA,)),
-    Fault("metadata of the first tile for all", "    metadata_source += kMetadataWords * 32;\n", ""),
+    Fault("metadata of the first tile for all",
+          "    metadata_source += kMetadataWords * 32;\n", ""),
     # Folds.
-    Fault("one exchange left out", "    exchange(tile % kTilesPerWord * kBlocksPerTile + 1);\n", ""),
+    Fault("one exchange left out",
+          "    exchange(tile % kTilesPerWord * kBlocksPerTile + 1);\n", ""),
     Fault("exchange words never reloaded",
           "if ((tile + 1) % kTilesPerWord == 0) load_fold_words", "if (false) load_fold_words"),
     Fault("placement ignored", "(placed[f][half] >> (4 * set) & 15) == i", "set == i"),
@@ -126,29 +129,30 @@ FAULTS = (
           "static_cast<float>(leaves)", (VALUE,), "prefix"),
     Fault("last prefix sums left out", "add_prefix_sums(p, selected[p], 0);", ";", (VALUE,),
           "prefix"),
-    Fault("last row keeps the running sum", "value[kFeaturesPerRow - 1] -= value[i];", "", (VALUE,),
-          "prefix"),
-    Fault("slot ignored", "(block_row[f] + slot) * kWeightRowBytes", "block_row[f] * kWeightRowBytes",
-          (VALUE,), "expand"),
+    Fault("last row keeps the running sum", "value[kFeaturesPerRow - 1] -= value[i];", "",
+          (VALUE,), "prefix"),
+    Fault("slot ignored", "(block_row[f] + slot) * kWeightRowBytes",
+          "block_row[f] * kWeightRowBytes", (VALUE,), "expand"),
     Fault("absent rows read the first row", "slot == kAbsent ? zeros :", "slot == 14 ? zeros :",
           (VALUE, RAW, BOUNDS, RACE, EARLY), "expand"),
-    Fault("zeros not written", "reinterpret_cast<unsigned*>(shared + kZeros)[threadIdx.x] = 0;", ";",
-          (VALUE, RAW), "expand"),
+    Fault("zeros not written", "reinterpret_cast<unsigned*>(shared + kZeros)[threadIdx.x] = 0;",
+          ";", (VALUE, RAW), "expand"),
     # Edges.
     Fault("last columns left out", "(stored_k + kTileK - 1) / kTileK", "stored_k / kTileK"),
-    Fault("one chunk of columns too many", "token_columns_left = k -", "token_columns_left = k + 8 -",
-          (BOUNDS, VALUE)),
+    Fault("one chunk of columns too many", "token_columns_left = k -",
+          "token_columns_left = k + 8 -", (BOUNDS, VALUE)),
     Fault("last features unwritten", "if (place < n && feature < m)",
           "if (place < n && feature + kChunkElements <= m)", (UNWRITTEN,)),
-    Fault("last tokens unwritten", "if (place < n && feature < m)", "if (place < n - 1 && feature < m)",
-          (UNWRITTEN,)),
+    Fault("last tokens unwritten", "if (place < n && feature < m)",
+          "if (place < n - 1 && feature < m)", (UNWRITTEN,)),
     Fault("tokens stored past the end", "if (place < n && feature < m)",
           "if (place <= n && feature < m)", (BOUNDS,)),
     Fault("one tile of tokens for all", "const int tile_n = in_group / group_rows;",
           "const int tile_n = 0;", (UNWRITTEN, RACE)),
     # Operands and epilogue.
     Fault("selection ignored", "place < n ? selection[place] : -1", "place < n ? place : -1"),
-    Fault("scale of the next token", "place < n ? scale[place]", "place < n ? scale[min(place + 1, n - 1)]"),
+    Fault("scale of the next token", "place < n ? scale[place]",
+          "place < n ? scale[min(place + 1, n - 1)]"),
     Fault("bias read past the end", "at < m ? bias[at]", "at <= m ? bias[at]", (BOUNDS,)),
     Fault("bias of the neighbour", "at < m ? bias[at]", "at < m ? bias[at / 2 * 2]"),
     Fault("activation of the neighbour", "result[i] = activate(result[i]);",

@@ -191,6 +191,27 @@ def test_underflow_is_allowed_for():
     assert 0 < value[0, 0] < bound[0, 0] < 1e-39
 
 
+@pytest.mark.parametrize("fold", FOLDS)
+def test_covers_the_most_that_truncation_loses(fold):
+    """One, then products just below its last bit: adding each in turn changes nothing."""
+    k = 2048
+    w = encode(np.ones((1, k), F32), n=1, m=1, v=16)
+    tokens = np.full((1, k), 2.0**-23 * (1 - 2.0**-8), F32)
+    tokens[0, 0] = 1
+    tokens = tokens.astype(ELEMENTS["bfloat16"])
+    got = float32_sums(w, tokens[0], fold)[0]
+    value, bound = reference.ssmm_with_bound(w, tokens, fold=fold, out_dtype="float32")
+    assert got == 1
+    assert 0 < value[0, 0] - got <= bound[0, 0] < 2 * (value[0, 0] - got)
+
+
+def test_covers_sums_of_products_below_float32():
+    w = encode(np.full((1, 1024), 2.0**-75), n=1, m=1, v=16)
+    tokens = np.full((1, 1024), 2.0**-75, F32).astype(ELEMENTS["bfloat16"])
+    value, bound = reference.ssmm_with_bound(w, tokens, out_dtype="float32")
+    assert value[0, 0] == 2.0**-141 < bound[0, 0] < 2.0**-138
+
+
 def test_infinite_scale_asks_nothing():
     w = encode(np.ones((1, 16), F32), n=1, m=1, v=16)
     tokens = np.ones((2, 16), ELEMENTS["bfloat16"])

@@ -50,7 +50,7 @@ def encode(value: Fraction | float, kind: str, mode: str = "rn", *, negative_zer
         whole, exponent = whole >> 1, exponent + 1
     biased = exponent - low + 1 if whole >> (precision - 1) else 0
     if biased >= (1 << exponent_bits) - 1:
-        toward_zero = mode == "rz" or (mode == "rm") != negative and mode in ("rm", "rp")
+        toward_zero = mode == "rz" or ((mode == "rm") != negative and mode in ("rm", "rp"))
         word = infinity - 1 if toward_zero else infinity
     else:
         word = (biased << (precision - 1)) | (whole & ((1 << (precision - 1)) - 1))

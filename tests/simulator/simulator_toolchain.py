@@ -31,9 +31,7 @@ def ptx(source: str, target: str = "sm_80", *options: str) -> str:
 
 def launch(source: str, entry: str, *arguments, target="sm_80", grid=1, threads=32, **options):
     """Compile CUDA C++ and run one kernel of it on the simulator."""
-    return launch_ptx(
-        ptx(source, target), entry, *arguments, grid=grid, threads=threads, **options
-    )
+    return launch_ptx(ptx(source, target), entry, *arguments, grid=grid, threads=threads, **options)
 
 
 def launch_ptx(text: str, entry: str, *arguments, grid=1, threads=32, **options) -> Report:

@@ -41,8 +41,10 @@ def shared_wavefronts(offsets, size):
 
 @pytest.mark.parametrize(
     ("stride", "size", "expected"),
-    [(4, 4, 1), (8, 4, 2), (128, 4, 32), (0, 4, 1), (132, 4, 1), (8, 8, 2), (16, 16, 4)]
-    + [(64, 16, 16), (128, 16, 32), (144, 16, 4)],
+    [
+        *[(4, 4, 1), (8, 4, 2), (128, 4, 32), (0, 4, 1), (132, 4, 1), (8, 8, 2), (16, 16, 4)],
+        *[(64, 16, 16), (128, 16, 32), (144, 16, 4)],
+    ],
 )
 def test_strides(stride, size, expected):
     offsets = [lane * stride for lane in range(32)]

@@ -15,8 +15,10 @@ BITS = {"f16": 16, "bf16": 16, "f32": 32, "f64": 64}
 EDGES = {
     "f16": [0x0000, 0x8000, 0x3C00, 0x7C00, 0xFC00, 0x7E00, 0x0001, 0x7BFF, 0x0400],
     "bf16": [0x0000, 0x8000, 0x3F80, 0x7F80, 0xFF80, 0x7FC0, 0x0001, 0x7F7F, 0x0080],
-    "f32": [0x00000000, 0x80000000, 0x3F800000, 0x7F800000, 0xFF800000, 0x7FC00000, 0x1, 0x7F7FFFFF]
-    + [0x00800000, 0x3F800001, 0x4B000001, 0x3F808000, 0x3F818000, 0x477FF000, 0x4F000000],
+    "f32": [
+        *[0x00000000, 0x80000000, 0x3F800000, 0x7F800000, 0xFF800000, 0x7FC00000, 0x1, 0x7F7FFFFF],
+        *[0x00800000, 0x3F800001, 0x4B000001, 0x3F808000, 0x3F818000, 0x477FF000, 0x4F000000],
+    ],
     "f64": [0, 1 << 63, 0x3FF << 52, 0x7FF << 52, 0x3FF0000010000000, 0x3FF0000030000000],
 }
 
@@ -104,6 +106,33 @@ def test_f32_arithmetic_is_rounded_once(name, mode, data, floats):
         for row in zip(*sources, strict=True)
     ]
     same(out.tolist(), expected, "f32")
+
+
+@settings(max_examples=10, deadline=None)
+@given(data=st.data())
+def test_packed_f32_is_two_f32(data):
+    drawn = [data.draw(column("f32")) for _ in range(3)]
+    arrays = [np.array(words, np.uint32) for words in drawn]
+    single = evaluate("fma.rn.f32 %d, %a, %b, %c;", "f32 f32 f32 f32", *arrays)
+    packed = [array.view(np.uint64) for array in arrays]
+    out = evaluate("fma.rn.f32x2 %d, %a, %b, %c;", "b64 b64 b64 b64", *packed)
+    same(out.view(np.uint32).tolist(), single.tolist(), "f32")
+
+
+@pytest.mark.parametrize("mode", ["rn", "rz", "rm", "rp"])
+@settings(max_examples=10, deadline=None)
+@given(drawn=column("f32"))
+def test_square_roots_are_rounded_once(mode, drawn):
+    out = evaluate(f"sqrt.{mode}.f32 %d, %a;", "f32 f32", np.array(drawn, np.uint32))
+    for got, word in zip(out.tolist(), drawn, strict=True):
+        value = value_of(word, "f32")
+        if not value > 0 or math.isinf(value):
+            continue
+        # The root to 80 bits, with a sticky bit, rounds like the root itself.
+        scaled = Fraction(value) * Fraction(4) ** 160
+        root = math.isqrt(scaled.numerator // scaled.denominator)
+        exact_root = Fraction(2 * root + (root * root != scaled)) / 2 / Fraction(2) ** 160
+        assert got == encode(exact_root, "f32", mode)
 
 
 def test_fma_beats_double_rounding():
@@ -254,7 +283,9 @@ def test_minimum_and_maximum_prefer_numbers_and_order_zeros(name, pick, a, b):
     out = evaluate(f"{name}.f32 %d, %a, %b;", "f32 f32 f32", one, two)
     expected = []
     for x, y in zip(a, b, strict=True):
-        values = [(v, math.copysign(1, v), w) for w in (x, y) if not math.isnan(v := value_of(w, "f32"))]
+        values = [
+            (v, math.copysign(1, v), w) for w in (x, y) if not math.isnan(v := value_of(w, "f32"))
+        ]
         expected.append(pick(values)[2] if values else 0x7FFFFFFF)
     same(out.tolist(), expected, "f32")
 

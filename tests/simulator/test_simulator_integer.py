@@ -98,8 +98,21 @@ def reverse(bits):
 
 
 def dp4a(a, b, c):
-    pairs = zip(unsigned(a, 32).to_bytes(4, "little"), unsigned(b, 32).to_bytes(4, "little"))
-    return c + sum(signed(x, 8) * signed(y, 8) for x, y in pairs)
+    x, y = (unsigned(word, 32).to_bytes(4, "little") for word in (a, b))
+    return c + sum(signed(x[i], 8) * signed(y[i], 8) for i in range(4))
+
+
+def halves(function, is_signed):
+    def apply(a, b):
+        result = 0
+        for shift in (0, 16):
+            x, y = a >> shift & 0xFFFF, b >> shift & 0xFFFF
+            if is_signed:
+                x, y = signed(x, 16), signed(y, 16)
+            result |= unsigned(function(x, y), 16) << shift
+        return result
+
+    return apply
 
 
 def mul24(a, b):
@@ -139,6 +152,9 @@ ROWS = [
     ("max.u64", "u64 u64 u64", max),
     ("sad.s32", "u32 s32 s32 u32", lambda a, b, c: abs(a - b) + c),
     ("dp4a.s32.s32", "s32 s32 s32 s32", dp4a),
+    ("add.u16x2", "u32 u32 u32", halves(lambda a, b: a + b, False)),
+    ("min.u16x2", "u32 u32 u32", halves(min, False)),
+    ("max.s16x2", "u32 u32 u32", halves(max, True)),
     ("and.b32", "u32 u32 u32", lambda a, b: a & b),
     ("or.b64", "u64 u64 u64", lambda a, b: a | b),
     ("xor.b16", "u16 u16 u16", lambda a, b: a ^ b),
@@ -207,7 +223,7 @@ columns = st.lists(words, min_size=LANES, max_size=LANES)
 @settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_integer_instruction_equals_its_arithmetic(opcode, types, meaning, data):
-    result, *sources = types.split()
+    sources = types.split()[1:]
     drawn = [operands(type_, data.draw(columns)) for type_ in sources]
     line = f"{opcode} %d, {', '.join('%' + name for name in 'abc'[: len(sources)])};"
     out = evaluate(line, types, *[words for words, _ in drawn])
@@ -232,7 +248,9 @@ def test_lop3_looks_up_its_truth_table(table, a, b, c):
 @given(a=columns, b=columns, position=st.integers(0, 80), length=st.integers(0, 80))
 def test_bit_field_insert(opcode, bits, a, b, position, length):
     one, two = (operands(f"u{bits}", column)[0] for column in (a, b))
-    out = evaluate(f"{opcode} %d, %a, %b, {position}, {length};", f"u{bits} u{bits} u{bits}", one, two)
+    out = evaluate(
+        f"{opcode} %d, %a, %b, {position}, {length};", f"u{bits} u{bits} u{bits}", one, two
+    )
     rows = zip(one.tolist(), two.tolist(), strict=True)
     assert out.tolist() == [bfi(bits)(x, y, position, length) for x, y in rows]
 

@@ -253,7 +253,8 @@ def matrices_kernel(count, transposed, store):
         middle += ["bar.warp.sync -1;", through]
     return (
         HEADER.format(target="sm_90a")
-        + ".shared .align 16 .b8 tile[512];\n.visible .entry k(.param .u64 k_0, .param .u64 k_1) {\n"
+        + ".shared .align 16 .b8 tile[512];\n"
+        + ".visible .entry k(.param .u64 k_0, .param .u64 k_1) {\n"
         + ".reg .b32 %r<4>, %s, %w, %t; .reg .b64 %in, %out;\n"
         + "mov.u32 %t, %tid.x; mov.u32 %s, tile; mad.lo.u32 %w, %t, 4, %s; and.b32 %t, %t, "
         + f"{8 * count - 1}; mad.lo.u32 %s, %t, 16, %s; mov.u32 %t, %tid.x;\n"

@@ -28,8 +28,14 @@ def test_vectors_move_whole(vector, size, target):
     source = np.random.default_rng(size).integers(0, 256, 40 * size).astype(np.uint8)
     out = np.zeros_like(source)
     launch(
-        COPY.replace("VECTOR", vector), "k", source, written(out), np.int32(0), np.int32(size),
-        target=target, threads=40,
+        COPY.replace("VECTOR", vector),
+        "k",
+        source,
+        written(out),
+        np.int32(0),
+        np.int32(size),
+        target=target,
+        threads=40,
     )
     assert (out == source).all()
 
@@ -44,7 +50,12 @@ def test_bounds_and_alignment_are_exact(first, step, threads):
 
     def go():
         launch(
-            COPY.replace("VECTOR", "int"), "k", source, written(out), np.int32(first), np.int32(step),
+            COPY.replace("VECTOR", "int"),
+            "k",
+            source,
+            written(out),
+            np.int32(first),
+            np.int32(step),
             threads=threads,
         )
 
@@ -83,8 +94,13 @@ def test_pointer_offset_moves_the_start_and_not_the_bounds():
 def test_read_only_arguments_may_not_be_written():
     with pytest.raises(SimulationFault, match="read-only") as caught:
         launch(
-            COPY.replace("VECTOR", "int"), "k", np.zeros(4, np.int32),
-            Pointer(np.zeros(4, np.int32), "weight"), np.int32(0), np.int32(4), threads=4,
+            COPY.replace("VECTOR", "int"),
+            "k",
+            np.zeros(4, np.int32),
+            Pointer(np.zeros(4, np.int32), "weight"),
+            np.int32(0),
+            np.int32(4),
+            threads=4,
         )
     assert caught.value.kind == "out of bounds"
     assert caught.value.buffer == "weight"
@@ -180,15 +196,25 @@ def test_atomics_serialise_lanes_that_meet(seed):
     sums, counts = np.zeros(8, np.float32), np.zeros(11, np.uint32)
     largest, ring = np.full(1, -1, np.int32), np.zeros(1, np.uint32)
     launch(
-        source, "k", where, value, written(sums), written(counts), written(largest), written(ring),
-        grid=3, threads=64,
+        source,
+        "k",
+        where,
+        value,
+        written(sums),
+        written(counts),
+        written(largest),
+        written(ring),
+        grid=3,
+        threads=64,
     )
     assert (sums == np.bincount(where, value, 8)).all()
     assert counts.tolist() == [*np.bincount(where, minlength=8), 64, 64, 64]
     assert (largest[0], ring[0]) == (where.max(), 192 % 5)
 
 
-COPIES = HEADER.format(target="sm_80") + """
+COPIES = (
+    HEADER.format(target="sm_80")
+    + """
 .extern .shared .align 16 .b8 tile[];
 .visible .entry k(.param .u64 k_0, .param .u64 k_1, .param .u64 k_2) {
 .reg .b32 %t, %s, %n, %v, %o; .reg .b64 %p<3>; .reg .pred %q;
@@ -201,6 +227,7 @@ cp.async.wait_all;
 STORES
 ret; }
 """
+)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +249,11 @@ def test_async_copies_zero_what_they_do_not_read(opcode, size, seed):
     stores = "".join(
         f"ld.shared.b32 %v, [%s+{i}]; st.global.b32 [%p2+{i}], %v;\n" for i in range(0, size, 4)
     )
-    for last, keep in (("%n", count), ("%q", np.where(count == 0, 0, size)), (None, count * 0 + size)):
+    for last, keep in (
+        ("%n", count),
+        ("%q", np.where(count == 0, 0, size)),
+        (None, count * 0 + size),
+    ):
         operands = f"[%s], [%p0], {size}" + (f", {last}" if last else "")
         text = COPIES.replace("COPY", f"{opcode} {operands};").replace("STORES", stores)
         # The ignore-src predicate is true where nothing is to be read.

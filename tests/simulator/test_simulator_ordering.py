@@ -129,7 +129,10 @@ def test_deadlocks_name_warps_and_barriers(body, pattern):
         ("if (t % 2) __syncthreads(); else out[t] = 1;", "only 16 of 32 lanes of warp 0"),
         ('asm volatile("bar.sync %0;" :: "r"(17 + zero));', "barrier 17"),
         ('asm volatile("bar.sync 1, %0;" :: "r"(48 + zero));', "barrier 1 of 48 threads"),
-        ('asm volatile("bar.sync 1, %0;" :: "r"(64 + t / 96 * 32));', "begun for 64 threads and meets 96"),
+        (
+            'asm volatile("bar.sync 1, %0;" :: "r"(64 + t / 96 * 32));',
+            "begun for 64 threads and meets 96",
+        ),
         ("if (t < 8) __syncwarp(0xffff);", "member mask 0x0000ffff"),
     ],
 )
@@ -205,7 +208,9 @@ def test_undelivered_copies_hold_poison_without_the_detector():
 
 
 def test_groups_complete_in_order():
-    text = HEADER.format(target="sm_80") + """
+    text = (
+        HEADER.format(target="sm_80")
+        + """
     .shared .align 16 .b8 tile[16];
     .visible .entry k(.param .u64 k_0, .param .u64 k_1) {
     .reg .b32 %s, %r<4>; .reg .b64 %p<2>; mov.u32 %s, tile;
@@ -217,11 +222,14 @@ def test_groups_complete_in_order():
     cp.async.wait_group 0; ld.shared.b32 %r0, [%s+4]; st.global.b32 [%p1+4], %r0;
     LAST
     ld.shared.b32 %r0, [%s+8]; st.global.b32 [%p1+8], %r0; ret; }"""
+    )
     data, out = np.arange(1, 5, dtype=np.uint32), np.zeros(4, np.uint32)
     launch_ptx(text.replace("LAST", "cp.async.wait_all;"), "k", data, written(out), threads=1)
     assert out.tolist() == [1, 2, 3, 0]
     with pytest.raises(SimulationFault, match="read before arrival"):
-        launch_ptx(text.replace("LAST", "cp.async.wait_group 0;"), "k", data, written(out), threads=1)
+        launch_ptx(
+            text.replace("LAST", "cp.async.wait_group 0;"), "k", data, written(out), threads=1
+        )
 
 
 @pytest.mark.parametrize(
@@ -267,7 +275,11 @@ LAST_BLOCK = """extern "C" __global__ void k(float* part, unsigned* count, float
 @pytest.mark.parametrize("lanes", [32, 4096])
 def test_fence_and_atomic_order_ctas(lanes, monkeypatch):
     monkeypatch.setattr("samoyeds_gen.simulator.launch.LANES_PER_BATCH", lanes)
-    part, count, out = np.zeros((5, 32), np.float32), np.zeros(1, np.uint32), np.zeros(32, np.float32)
+    part, count, out = (
+        np.zeros((5, 32), np.float32),
+        np.zeros(1, np.uint32),
+        np.zeros(32, np.float32),
+    )
     arguments = [written(part, "part", initialised=False), written(count), written(out)]
     source = LAST_BLOCK.replace("FENCE", "__threadfence();")
     launch(source, "k", *arguments, grid=5)
@@ -275,3 +287,21 @@ def test_fence_and_atomic_order_ctas(lanes, monkeypatch):
     count[:] = 0
     with pytest.raises(SimulationFault, match="race"):
         launch(LAST_BLOCK.replace("FENCE", ""), "k", *arguments, grid=5)
+
+
+@pytest.mark.parametrize("threads", [40, 64, 100])
+def test_the_last_warp_need_not_be_full(threads):
+    out = exchange(f"{threads - 1} - t", middle=SYNC, threads=threads)
+    assert out.tolist() == list(range(threads))[::-1]
+
+
+def test_voting_barriers():
+    source = """extern "C" __global__ void k(const int* in, int* out) {
+      const int t = threadIdx.x, v = in[t];
+      out[t] = __syncthreads_count(v > 1) * 4 + __syncthreads_or(v > 2) * 2 + __syncthreads_and(v);
+    }"""
+    for values in ([1] * 96, [2] * 50 + [3] * 46, [0] * 30 + [3] * 66):
+        data, out = np.array(values, np.int32), np.zeros(96, np.int32)
+        launch(source, "k", data, written(out), threads=96)
+        expected = (data > 1).sum() * 4 + (data > 2).any() * 2 + data.all()
+        assert (out == expected).all()

@@ -44,7 +44,9 @@ def test_inner_scopes_have_their_own_names():
         "add.u32 %r1, %r1, %r0; ld.param.u64 %rd, [k_0]; st.global.u32 [%rd], %r1; ret;"
     )
     out = np.zeros(1, np.uint32)
-    launch_ptx(HEAD + f".visible .entry k(.param .u64 k_0) {{ {text} }}", "k", written(out), threads=1)
+    launch_ptx(
+        HEAD + f".visible .entry k(.param .u64 k_0) {{ {text} }}", "k", written(out), threads=1
+    )
     assert out[0] == 5 + 50 + 6 + 1
 
 
@@ -53,7 +55,9 @@ def test_lines_follow_the_source():
     program = parse(ptx(source, "sm_80", "-lineinfo"))
     stores = [i for i in program.functions["k"].body if getattr(i, "opcode", "").startswith("st.")]
     assert stores[0].site.source == "kernel.cu:2"
-    assert str(stores[0].site).endswith(f"PTX line {stores[0].site.line}, kernel.cu:2: st.global.u32")
+    assert str(stores[0].site).endswith(
+        f"PTX line {stores[0].site.line}, kernel.cu:2: st.global.u32"
+    )
 
 
 def test_parsing_is_memoised():
@@ -84,15 +88,17 @@ def test_parsing_is_memoised():
         ),
         (
             "mov.u32 %r0, %nosuch;",
-            "unknown opcode: special register %nosuch is not modelled (at PTX line 5: mov.u32)",
+            "unknown opcode: 'mov.u32' reads %nosuch, which is not modelled "
+            "(at PTX line 5: mov.u32)",
         ),
         (
             "ld.global.v2.u32 %r0, [%r1];",
-            "unknown opcode: 'ld.global.v2.u32' needs 2 destinations (at PTX line 5: ld.global.v2.u32)",
+            "unknown opcode: 'ld.global.v2.u32' needs 2 destinations "
+            "(at PTX line 5: ld.global.v2.u32)",
         ),
         (
             "mov.u32 5, %r0;",
-            "unknown opcode: operand Immediate(value=5, type=None) cannot be written "
+            "unknown opcode: 'mov.u32' cannot write to Immediate(value=5, type=None) "
             "(at PTX line 5: mov.u32)",
         ),
         (
@@ -157,5 +163,10 @@ def test_rows_have_one_meaning_each():
         found = TABLE.find(opcode)
         assert found is not None, opcode
         assert found[0].family == family
-    for opcode in ("ld.global.L3::128B.u32", "mma.sp.sync.aligned.m16n8k64", "cvt.rn.f33.f32", "bra.uniform"):
+    for opcode in (
+        "ld.global.L3::128B.u32",
+        "mma.sp.sync.aligned.m16n8k64",
+        "cvt.rn.f33.f32",
+        "bra.uniform",
+    ):
         assert TABLE.find(opcode) is None

@@ -1,4 +1,4 @@
-"""The fixture kernel (cp.async ring, ldmatrix, mma.sp, staged epilogue) on every target, and broken.
+"""The fixture kernel (cp.async ring, ldmatrix, mma.sp, staged epilogue) on every target.
 
 Everything is small integers, so float32 sums are exact and results must be equal.
 """
@@ -120,18 +120,32 @@ SEEDED = {
     ),
     "ring one stage short": (
         "read before arrival",
-        [("base + step % kStages * kStage;\n    for", "base + step % 2 * kStage;\n    for")]
-        + [("base + step % kStages * kStage;\n    u32", "base + step % 2 * kStage;\n    u32")],
+        [
+            ("base + step % kStages * kStage;\n    for", "base + step % 2 * kStage;\n    for"),
+            ("base + step % kStages * kStage;\n    u32", "base + step % 2 * kStage;\n    u32"),
+        ],
     ),
     "one token too many": (
         "out of bounds",
         [("n0 + row < n && step", "n0 + row <= n && step")],
     ),
-    "one row too many written": ("out of bounds", [("if (n0 + token < n &&", "if (n0 + token <= n &&")]),
-    "shared memory overrun": ("out of bounds", [("kBytesA + place_b(warp_n", "kStage * 3 + place_b(warp_n")]),
+    "one row too many written": (
+        "out of bounds",
+        [("if (n0 + token < n &&", "if (n0 + token <= n &&")],
+    ),
+    "shared memory overrun": (
+        "out of bounds",
+        [("kBytesA + place_b(warp_n", "kStage * 3 + place_b(warp_n")],
+    ),
     "address off by eight bytes": ("misaligned", [(PLACE_A, PLACE_A + " + 8")]),
-    "token rows off by two bytes": ("misaligned", [("+ column * 8) * 2 : 0)", "+ column * 8) * 2 + 2 : 0)")]),
-    "unordered metadata": ("invalid metadata", [(CODES, CODES + " if (lane == 5) codes[i] = 0x44444441;")]),
+    "token rows off by two bytes": (
+        "misaligned",
+        [("+ column * 8) * 2 : 0)", "+ column * 8) * 2 + 2 : 0)")],
+    ),
+    "unordered metadata": (
+        "invalid metadata",
+        [(CODES, CODES + " if (lane == 5) codes[i] = 0x44444441;")],
+    ),
     "equal positions": ("invalid metadata", [(CODES, CODES + " codes[i] = 0;")]),
     "divergent barrier": (
         "divergent barrier",
@@ -139,7 +153,12 @@ SEEDED = {
     ),
     "one warp waits for nobody": (
         "deadlock",
-        [("  const u32 base =", "  if (warp == 2) __syncthreads();\n  const u32 base =")],
+        [
+            (
+                "  const u32 base =",
+                '  if (warp == 2) asm volatile("bar.sync 1, 64;");\n  const u32 base =',
+            )
+        ],
     ),
     "two threads write one token": (
         "race",
@@ -165,7 +184,9 @@ def test_seeded_faults_are_named(name):
 
 
 WRONG = {
-    "swizzle of the copy only": [("stage + kBytesA + place_b(row, column)", "stage + kBytesA + row * 128 + column * 16")],
+    "swizzle of the copy only": [
+        ("stage + kBytesA + place_b(row, column)", "stage + kBytesA + row * 128 + column * 16")
+    ],
     "swapped selector": [("if (half == 0) multiply<0>", "if (half == 1) multiply<0>")],
     "metadata of the neighbouring row": [("* 32 + lane];", "* 32 + (lane ^ 4)];")],
     "token off by one": [("(u64)(n0 + row) * k", "(u64)(n0 + (row ^ 1)) * k")],

@@ -34,7 +34,9 @@ def test_shuffle(mode, values, shift, width):
     a = np.array(values, np.uint32)
     line = f".reg .pred %q; shfl.sync.{mode}.b32 %d|%q, %a, {shift}, {clamp}, -1;"
     got = evaluate(line, "u32 u32", a)
-    valid = evaluate(f".reg .b32 %x; shfl.sync.{mode}.b32 %x|%d, %a, {shift}, {clamp}, -1;", "pred u32", a)
+    valid = evaluate(
+        f".reg .b32 %x; shfl.sync.{mode}.b32 %x|%d, %a, {shift}, {clamp}, -1;", "pred u32", a
+    )
     for lane in range(LANES):
         warp = values[lane & 32 : (lane & 32) + 32]
         assert (got[lane], valid[lane]) == shuffle(mode, warp, shift, clamp, lane & 31)
@@ -67,8 +69,13 @@ def test_votes(values):
 
 @pytest.mark.parametrize(
     ("opcode", "fold"),
-    [("add.s32", sum), ("min.u32", min), ("max.u32", max)]
-    + [("or.b32", lambda v: int(np.bitwise_or.reduce(v))), ("xor.b32", lambda v: int(np.bitwise_xor.reduce(v)))],
+    [
+        ("add.s32", sum),
+        ("min.u32", min),
+        ("max.u32", max),
+        ("or.b32", lambda v: int(np.bitwise_or.reduce(v))),
+        ("xor.b32", lambda v: int(np.bitwise_xor.reduce(v))),
+    ],
 )
 def test_reductions(opcode, fold):
     values = np.random.default_rng(1).integers(0, 2**20, LANES).astype(np.uint32)

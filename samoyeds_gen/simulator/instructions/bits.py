@@ -58,9 +58,14 @@ def wrapped(amount: Array) -> Array:
     return amount & 31
 
 
+_ONES = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
+
+
 def population(a: Array) -> Array:
     """Number of one bits, as u32."""
-    return np.bitwise_count(a).astype(np.uint32)
+    bytes_ = _ONES[np.ascontiguousarray(a).view(np.uint8)]
+    ones: Array = bytes_.reshape(len(a), -1).sum(axis=1, dtype=np.uint32)
+    return ones
 
 
 def leading_zeros(a: Array) -> Array:

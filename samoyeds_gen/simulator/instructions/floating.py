@@ -120,6 +120,17 @@ def _quotient_directed(mode: str) -> Function:
     return function
 
 
+def _root_directed(mode: str) -> Function:
+    def function(a: Array) -> Array:
+        wide = a.astype(np.float64)
+        root = np.sqrt(wide)
+        # The square of a float64 root may be inexact, but not that of its float32 neighbour.
+        near = root.astype(np.float32).astype(np.float64)
+        return directed(near, np.sign(wide - near * near) * near * 2**-54, mode)
+
+    return function
+
+
 def _quotient(a: Array, b: Array) -> Array:
     return (a.astype(np.float64) / b).astype(np.float32)
 
@@ -164,6 +175,7 @@ _DIRECTED: dict[str, Callable[[str], Function]] = {
     "mul": _product_directed,
     "fma": _fma_directed,
     "div": _quotient_directed,
+    "sqrt": _root_directed,
     "rcp": lambda mode: lambda a: _quotient_directed(mode)(np.ones(1, np.float32), a),
 }
 
@@ -207,6 +219,16 @@ def _test(modifiers: Modifiers) -> Function:
     return tests[modifiers["kind"]]
 
 
+def _pairs(function: Function) -> Function:
+    """A function of f32 on the two halves of 64-bit words, as targets from sm_100 on have."""
+
+    def run(*sources: Array) -> Array:
+        halves = [np.ascontiguousarray(s).view(np.float32).reshape(-1, 2) for s in sources]
+        return np.ascontiguousarray(function(*halves)).view(np.uint64).reshape(-1)
+
+    return run
+
+
 _ROUNDED = "[.<rnd:RND>][.<ftz:ftz>][.<sat:sat>]"
 ROWS = (
     _row("add", _ROUNDED, 2),
@@ -218,7 +240,8 @@ ROWS = (
     _row("div", ".<how:approx|full>[.<ftz:ftz>]", 2),
     _row("rcp", ".<rnd:RND>[.<ftz:ftz>]", 1),
     _row("rcp", ".approx[.<ftz:ftz>]", 1),
-    _row("sqrt", ".<how:rn|approx>[.<ftz:ftz>]", 1),
+    _row("sqrt", ".<rnd:RND>[.<ftz:ftz>]", 1),
+    _row("sqrt", ".approx[.<ftz:ftz>]", 1),
     _row("rsqrt", ".approx[.<ftz:ftz>]", 1),
     _row("ex2", ".approx[.<ftz:ftz>]", 1),
     _row("lg2", ".approx[.<ftz:ftz>]", 1),
@@ -229,6 +252,10 @@ ROWS = (
     _row("max", "[.<ftz:ftz>][.<nan:NaN>]", 2),
     _row("abs", "[.<ftz:ftz>]", 1),
     _row("neg", "[.<ftz:ftz>]", 1),
+    alu("add.rn.f32x2", "b64 b64 b64", _pairs(np.add)),
+    alu("sub.rn.f32x2", "b64 b64 b64", _pairs(np.subtract)),
+    alu("mul.rn.f32x2", "b64 b64 b64", _pairs(np.multiply)),
+    alu("fma.rn.f32x2", "b64 b64 b64 b64", _pairs(fma32)),
     alu("copysign.<t:f32|f64>", "t t t", lambda sign, a: np.copysign(a, sign)),
     alu_by(
         "testp.<kind:finite|infinite|number|notanumber|normal|subnormal>.<t:f32|f64>",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from samoyeds_gen.simulator.program import Instruction
-from samoyeds_gen.simulator.rows import Build, Modifiers, Step, alu, row
+from samoyeds_gen.simulator.rows import Build, Function, Modifiers, Step, alu, row
 from samoyeds_gen.simulator.scalars import DTYPES, Array, DType
 
 if TYPE_CHECKING:
@@ -136,7 +136,26 @@ def _dot_bytes(a: Array, b: Array, c: Array) -> Array:
     return low
 
 
+def _halves(function: Function) -> Function:
+    """A function of 16-bit integers on the halves of 32-bit words; signed as the words are."""
+
+    def run(a: Array, b: Array) -> Array:
+        half = np.dtype(f"{a.dtype.kind}2")
+        x, y = (np.ascontiguousarray(v).view(half).reshape(-1, 2) for v in (a, b))
+        return np.ascontiguousarray(function(x, y)).view(a.dtype).reshape(-1)
+
+    return run
+
+
 ROWS = (
+    alu("add.u16x2", "u32 u32 u32", _halves(np.add)),
+    alu("add.s16x2", "u32 u32 u32", _halves(np.add)),
+    alu("sub.u16x2", "u32 u32 u32", _halves(np.subtract)),
+    alu("sub.s16x2", "u32 u32 u32", _halves(np.subtract)),
+    alu("min.u16x2", "u32 u32 u32", _halves(np.minimum)),
+    alu("min.s16x2", "s32 s32 s32", _halves(np.minimum)),
+    alu("max.u16x2", "u32 u32 u32", _halves(np.maximum)),
+    alu("max.s16x2", "s32 s32 s32", _halves(np.maximum)),
     alu("add.<t:INT>", "u u u", np.add),
     alu("sub.<t:INT>", "u u u", np.subtract),
     alu("add.sat.s32", "s32 s32 s32", add_saturated),

@@ -1,0 +1,86 @@
+"""Write docs/directives.md and docs/pictures from the code, or with --check compare them.
+
+python docs/generate.py [--check]
+"""
+
+import inspect
+import sys
+from pathlib import Path
+
+from samoyeds_gen.compiler import compile_plan
+from samoyeds_gen.formats import Format
+from samoyeds_gen.language import Directives, load_schedule, make_ssmm, schedule
+from samoyeds_gen.pictures import draw_format, draw_pipeline, draw_shared_memory
+
+DOCS = Path(__file__).parent
+
+HEAD = """# Directives
+
+<!-- Written by docs/generate.py from the docstrings of samoyeds_gen/language/directives.py. -->
+
+A schedule function receives the directives as its first argument, `s` below. Each may be given once
+an operand. The word in brackets is what other systems call it; the picture shows before and after.
+"""
+
+
+def directive_reference() -> str:
+    """The directive reference as Markdown, one section for each public method of Directives."""
+    parts = [HEAD, _section("@schedule", schedule)]
+    for name, method in vars(Directives).items():
+        if callable(method) and not name.startswith("_") and name != "finish":
+            parts.append(_section(f"s.{name}", method))
+    return "\n".join(parts)
+
+
+def _section(title: str, function: object) -> str:
+    """A signature, then the docstring with its pictures as text blocks."""
+    paragraphs = inspect.getdoc(function).split("\n\n")
+    body = "\n\n".join(_paragraph(each) for each in paragraphs)
+    return f"## {title}\n\n```text\n{title}{_signature(function)}\n```\n\n{body}\n"
+
+
+def _signature(function: object) -> str:
+    """Names and defaults; how a type prints differs from one Python version to the next."""
+    signature = inspect.signature(function)
+    empty = inspect.Parameter.empty
+    bare = [each.replace(annotation=empty) for each in signature.parameters.values()]
+    kept = [each for each in bare if each.name != "self"]
+    return str(signature.replace(parameters=kept, return_annotation=inspect.Signature.empty))
+
+
+def _paragraph(text: str) -> str:
+    """Pictures and indented definitions keep their columns; prose is prose."""
+    lines = text.splitlines()
+    picture = any("   " in line.strip() or line.startswith("    ") for line in lines)
+    return f"```text\n{text}\n```" if picture else text
+
+
+def pages() -> dict[Path, str]:
+    """Every generated file of the docs and its text."""
+    problem = make_ssmm(Format(1, 2, 64), "bfloat16")
+    plan = compile_plan(load_schedule("ssmm_sm80", problem.format, problem.dtype), problem)
+    return {
+        DOCS / "directives.md": directive_reference(),
+        DOCS / "pictures" / "format.svg": draw_format(problem.format),
+        DOCS / "pictures" / "shared_memory.svg": draw_shared_memory(plan),
+        DOCS / "pictures" / "pipeline.svg": draw_pipeline(plan),
+    }
+
+
+def main() -> int:
+    """Write or compare; 1 if a file is not current."""
+    stale = 0
+    for path, text in pages().items():
+        name = path.relative_to(DOCS.parent)
+        if "--check" not in sys.argv:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+            print(f"wrote {name}")
+        elif not path.is_file() or path.read_text() != text:
+            print(f"{name} is not current: run python docs/generate.py")
+            stale = 1
+    return stale
+
+
+if __name__ == "__main__":
+    sys.exit(main())

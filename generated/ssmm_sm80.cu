@@ -1,0 +1,478 @@
+// ssmm_sm80_1_2_64_bf16: out[i, :] = tokens[i, :] times the transposed sparse weight.
+//
+// Generated from schedules/ssmm_sm80.py and templates/cp_async_ring.cu.jinja.
+// Do not edit: run `samoyeds-gen emit`. Schedule 6f20af313e65, written for sm_80.
+
+// Format: N of every M sub-rows of V columns are kept, 2:4 sparse inside.
+constexpr int kFormatN = 1;  // kept sub-rows a block
+constexpr int kFormatM = 2;  // output rows a block
+constexpr int kFormatV = 64;  // dense columns a block
+// Tile.
+constexpr int kTileM = 256;  // output features a CTA
+constexpr int kTileN = 64;  // tokens a CTA
+constexpr int kTileK = 64;  // dense columns a stage
+constexpr int kTileRows = 128;  // fragment rows a CTA
+constexpr int kTileFragments = 8;  // fragments of 16 rows a CTA
+constexpr int kWeightRows = 128;  // stored rows a tile touches
+constexpr int kStages = 4;  // depth of the ring
+constexpr int kWarpsM = 4;  // warps along the features
+constexpr int kWarpsN = 2;  // warps along the tokens
+constexpr int kThreads = 256;  // 32 x kWarpsM x kWarpsN
+constexpr int kRasterGroup = 8;  // tile rows walked together
+constexpr int kCtasPerSm = 1;  // resident CTAs the compiler makes room for
+// Fragments of one warp.
+constexpr int kSets = 2;  // accumulator sets
+constexpr int kFragmentsM = 2;  // fragments of 16 rows
+constexpr int kFragmentsN = 4;  // fragments of 8 tokens
+constexpr int kFragmentBuffers = 2;  // fragments held for each of them
+constexpr int kFeaturesPerRow = 2;  // output features of one fragment row
+constexpr int kWarpFeatures = 64;  // output features a warp
+constexpr int kWarpTokens = 32;  // tokens a warp
+constexpr int kStepK = 32;  // dense columns a matrix step
+constexpr int kStepsPerWord = 2;  // steps one metadata word feeds
+constexpr int kMetadataWords = 1;  // metadata words a lane, fragment and tile
+// Steps and fold words.
+constexpr int kSteps = 2;  // matrix steps a tile
+constexpr int kTilesPerWord = 8;  // tiles one fold word covers
+constexpr int kEntriesPerWord = 8;  // V-blocks one fold word covers
+// Shared memory, in bytes.
+constexpr int kWeightRing = 0;  // first byte of the weight ring
+constexpr int kWeightStage = 8192;  // bytes a stage
+constexpr int kWeightRowBytes = 64;  // bytes a stored row
+constexpr int kWeightChunks = 512;  // 16-byte chunks a stage
+constexpr int kWeightCopies = 2;  // chunks a thread copies
+constexpr int kWeightCopyRows = 64;  // rows between them
+constexpr int kTokenRing = 32768;  // first byte of the token ring
+constexpr int kTokenStage = 8192;  // bytes a stage
+constexpr int kTokenRowBytes = 128;  // bytes a token
+constexpr int kTokenChunks = 512;  // 16-byte chunks a stage
+constexpr int kTokenCopies = 2;  // chunks a thread copies
+constexpr int kTokenCopyRows = 32;  // rows between them
+constexpr int kMetadataRing = 65536;  // first byte of the metadata ring
+constexpr int kMetadataStage = 1024;  // bytes a stage
+constexpr int kMetadataCopies = 1;  // chunks a thread
+constexpr int kStaging = 0;  // first byte of the staging rows
+constexpr int kStagingStride = 144;  // bytes a staged token: 16 more keep banks apart
+constexpr int kChunkElements = 8;  // outputs in 16 bytes
+constexpr int kStoreChunks = 64;  // 16-byte chunks a warp stores at a time
+constexpr int kFoldRing = 69632;  // first byte of the fold words' ring
+constexpr int kFoldStage = 512;  // bytes a stage
+constexpr int kFoldCopies = 1;  // chunks a thread copies
+constexpr int kSharedBytes = 71680;  // dynamic shared memory
+static_assert(kThreads == 32 * kWarpsM * kWarpsN, "a warp owns one part of the tile");
+static_assert(kTileM == kWarpsM * kWarpFeatures, "warps cover the features of the tile");
+static_assert(kTileN == kWarpsN * kWarpTokens, "warps cover the tokens of the tile");
+static_assert(kWarpFeatures == kFragmentsM * 16 * kFeaturesPerRow, "fragments cover the warp");
+static_assert(kWeightChunks * 16 == kWeightRows * kWeightRowBytes, "chunks cover a stage");
+static_assert(kTokenChunks * 16 == kTileN * kTokenRowBytes, "chunks cover a stage");
+static_assert(kWeightCopies * kThreads >= kWeightChunks, "threads cover the weight chunks");
+static_assert(kTokenCopies * kThreads >= kTokenChunks, "threads cover the token chunks");
+static_assert(kStages * (kWeightStage + kTokenStage) <= kSharedBytes, "the ring fits");
+static_assert(kStaging + kWarpsM * kWarpsN * 8 * kStagingStride <= kSharedBytes, "staging fits");
+static_assert(kFormatV % 16 == 0, "a V-block is a whole number of 16-byte chunks");
+
+typedef unsigned short Element;  // the bits of one bfloat16
+typedef unsigned short Output;  // bfloat16
+// Copy 16 bytes from global to shared memory; only the first `bytes` are read, the rest is zero.
+__device__ __forceinline__ void cp_async_16b(unsigned to, const void* from, int bytes) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
+               "r"(bytes)
+               : "memory");
+}
+
+// Close this thread's group of copies.
+__device__ __forceinline__ void cp_async_commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+// Wait until at most 0 of this thread's groups are in flight.
+__device__ __forceinline__ void cp_async_wait_0() {
+  asm volatile("cp.async.wait_group 0;" ::: "memory");
+}
+
+// Wait until at most 2 of this thread's groups are in flight.
+__device__ __forceinline__ void cp_async_wait_2() {
+  asm volatile("cp.async.wait_group 2;" ::: "memory");
+}
+
+// Load four 8x8 tiles of 16-bit elements; lane l gives the address of row l % 8 of tile l / 8.
+__device__ __forceinline__ void ldmatrix_x4(unsigned (&to)[4], unsigned from) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(from)
+               : "memory");
+}
+
+// acc += A B with A 2:4 sparse, 16x32 times 32x8; `selector` names the lane pair of each quad
+// that holds the metadata of this step.
+__device__ __forceinline__ void mma_sp_m16n8k32(float (&acc)[4], const unsigned (&a)[4],
+                                                const unsigned (&b)[4], unsigned metadata,
+                                                int selector) {
+  if (selector == 0) {
+    asm(
+        "mma.sp::ordered_metadata.sync.aligned.m16n8k32.row.col.f32.bf16.bf16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9, %10, %11}, {%0, %1, %2, %3}, %12, 0x0;"
+        : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(b[2]), "r"(b[3]),
+          "r"(metadata));
+  } else {
+    asm(
+        "mma.sp::ordered_metadata.sync.aligned.m16n8k32.row.col.f32.bf16.bf16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9, %10, %11}, {%0, %1, %2, %3}, %12, 0x1;"
+        : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(b[2]), "r"(b[3]),
+          "r"(metadata));
+  }
+}
+
+// Layout xor_64b: 16-byte chunks are permuted so that 8 rows meet 8 bank groups.
+__device__ __forceinline__ unsigned swizzle_weight(unsigned offset) {
+  return offset ^ ((offset & 0x180) >> 3);
+}
+
+// Layout xor_128b: 16-byte chunks are permuted so that 8 rows meet 8 bank groups.
+__device__ __forceinline__ unsigned swizzle_tokens(unsigned offset) {
+  return offset ^ ((offset & 0x380) >> 3);
+}
+
+// Round two neighbouring features to nearest even and stage them as one word.
+__device__ __forceinline__ void stage_pair(unsigned char* to, float low, float high) {
+  unsigned bits;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+  *reinterpret_cast<unsigned*>(to) = bits;
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
+    ssmm_sm80_1_2_64_bf16(
+        const Element* __restrict__ weight,  // [stored rows, stored k / 2]
+        const unsigned* __restrict__ metadata,  // fragment order
+        const unsigned* __restrict__ swaps,  // a nibble per V-block: set to swap in
+        const unsigned* __restrict__ placement,  // a nibble per set: its row
+        const Element* __restrict__ tokens,  // [token_count, k]
+        Output* __restrict__ out,  // [n, m]
+        long long token_stride,  // elements
+        long long out_stride,  // elements
+        int m,  // output features
+        int n,  // output tokens
+        int k  // input features
+    ) {
+  extern __shared__ __align__(128) unsigned char shared[];
+  const unsigned shared_base = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+
+  // Place of this thread, and of the CTA: groups of kRasterGroup tile rows are walked column by
+  // column, so that CTAs that run together share weight and token tiles in L2.
+  const int lane = threadIdx.x % 32;
+  const int warp_m = threadIdx.x / 32 % kWarpsM;
+  const int warp_n = threadIdx.x / 32 / kWarpsM;
+  const int tiles_m = (m + kTileM - 1) / kTileM;
+  const int tiles_n = (n + kTileN - 1) / kTileN;
+  const int group = blockIdx.x / (kRasterGroup * tiles_n);
+  const int in_group = blockIdx.x % (kRasterGroup * tiles_n);
+  const int group_rows = min(tiles_m - group * kRasterGroup, kRasterGroup);
+  const int tile_m = group * kRasterGroup + in_group % group_rows;
+  const int tile_n = in_group / group_rows;
+  const int first_token = tile_n * kTileN + warp_n * kWarpTokens;
+  const int first_feature = tile_m * kTileM + warp_m * kWarpFeatures;
+
+  // The stored matrix: k padded to whole V-blocks, N stored rows for every M features.
+  const int stored_k = (k + kFormatV - 1) / kFormatV * kFormatV;
+  const int stored_rows = (m + kFormatM - 1) / kFormatM * kFormatN;
+  const int first_stored_row = tile_m * kTileM / kFormatM * kFormatN;
+  const int tiles_k = (stored_k + kTileK - 1) / kTileK;
+
+  int write_stage = 0;  // the ring's stage that is filled next
+  int read_stage = 0;   // the ring's stage that is computed on next
+
+  float acc[kSets][kFragmentsM][kFragmentsN][4] = {};  // active row, then the 1 parked rows of each block
+
+  // Weight chunks of this thread: 16 bytes of every kWeightCopyRows-th row of the tile. Rows and
+  // columns that do not exist are filled with zeros.
+  const int weight_copy_row = threadIdx.x / (kWeightRowBytes / 16);
+  const int weight_copy_column = threadIdx.x % (kWeightRowBytes / 16) * 8;
+  const int weight_rows_left = stored_rows - first_stored_row - weight_copy_row;
+  const int weight_columns_left = stored_k / 2 - weight_copy_column;
+  const Element* const weight_source =
+      weight + static_cast<long long>(first_stored_row + weight_copy_row) * (stored_k / 2) + weight_copy_column;
+  const unsigned weight_target =
+      shared_base + kWeightRing + swizzle_weight(weight_copy_row * kWeightRowBytes + weight_copy_column * 2);
+  const auto copy_weight = [&](int tile) {
+    const int column = tile * (kTileK / 2);
+#pragma unroll
+    for (int i = 0; i < kWeightCopies; ++i) {
+      const int row = i * kWeightCopyRows;
+      const bool exists = row < weight_rows_left && column < weight_columns_left;
+      const unsigned to = weight_target + write_stage * kWeightStage + row * kWeightRowBytes;
+      cp_async_16b(to, weight_source + row * (stored_k / 2) + column, exists ? 16 : 0);
+    }
+  };
+
+  // Token chunks of this thread, likewise. Rows are readable, and zero, up to a multiple of 8
+  // columns behind k: the launcher sees to it.
+  const int token_copy_row = threadIdx.x / (kTokenRowBytes / 16);
+  const int token_copy_column = threadIdx.x % (kTokenRowBytes / 16) * 8;
+  const int token_rows_left = n - tile_n * kTileN - token_copy_row;
+  const int token_columns_left = k - token_copy_column;
+  const Element* const token_source = tokens + (tile_n * kTileN + token_copy_row) * token_stride + token_copy_column;
+  const unsigned token_target =
+      shared_base + kTokenRing + swizzle_tokens(token_copy_row * kTokenRowBytes + token_copy_column * 2);
+  const auto copy_tokens = [&](int tile) {
+    const int bytes = tile * kTileK < token_columns_left ? 16 : 0;
+#pragma unroll
+    for (int i = 0; i < kTokenCopies; ++i) {
+      const int row = i * kTokenCopyRows;
+      const unsigned to = token_target + write_stage * kTokenStage + row * kTokenRowBytes;
+      cp_async_16b(to, token_source + row * token_stride + tile * kTileK, row < token_rows_left ? bytes : 0);
+    }
+  };
+
+  // Metadata: one word a lane, fragment and 64 columns, stored in the order the lanes read them.
+  const int fragment_words = tiles_k * kMetadataWords * 32;
+  const unsigned* const metadata_source =
+      metadata + (static_cast<long long>(tile_m) * kTileFragments + threadIdx.x / (kMetadataWords * 8)) * fragment_words +
+      threadIdx.x % (kMetadataWords * 8) * 4;
+  const unsigned metadata_target = shared_base + kMetadataRing + threadIdx.x * 16;
+  const auto copy_metadata = [&](int tile) {
+#pragma unroll
+    for (int i = 0; i < kMetadataCopies; ++i) {
+      const int fragment = i * (kThreads / (kMetadataWords * 8));
+      if (threadIdx.x + i * kThreads < kMetadataStage / 16) cp_async_16b(metadata_target + write_stage * kMetadataStage + i * kThreads * 16,
+                   metadata_source + fragment * fragment_words + tile * kMetadataWords * 32,
+                   tile < tiles_k ? 16 : 0);
+    }
+  };
+  unsigned metadata_word[kFragmentsM][kMetadataWords];
+  const unsigned* const metadata_lane = reinterpret_cast<const unsigned*>(
+      shared + kMetadataRing + warp_m * kFragmentsM * kMetadataWords * 128 + lane * 4);
+
+  unsigned metadata_next[kFragmentsM];
+  const auto load_next_metadata = [&]() {
+#pragma unroll
+    for (int f = 0; f < kFragmentsM; ++f) {
+      metadata_next[f] = metadata_lane[read_stage * (kMetadataStage / 4) + f * 32];
+    }
+  };
+
+  // Exchange words: a nibble for each V-block names the set to swap with the active one.
+  const int fold_words = (stored_k / kFormatV + kEntriesPerWord - 1) / kEntriesPerWord;
+  const unsigned* const fold_source = swaps;
+  const int first_row = (tile_m * kWarpsM + warp_m) * kFragmentsM * 16 + lane / 4;
+  const int rows = tiles_m * kTileRows;
+  const auto copy_fold = [&](int tile) {
+#pragma unroll
+    for (int i = 0; i < kFoldCopies; ++i) {
+      const int chunk = threadIdx.x + i * kThreads;
+      const int plane = chunk / (kTileRows / 4);
+      const long long word = plane * fold_words + tile / kTilesPerWord;
+      if (threadIdx.x + i * kThreads < kFoldStage / 16) cp_async_16b(shared_base + kFoldRing + write_stage * kFoldStage + chunk * 16,
+                   fold_source + word * rows + tile_m * kTileRows + chunk % (kTileRows / 4) * 4,
+                   tile < tiles_k ? 16 : 0);
+    }
+  };
+  const unsigned* const fold_lane = reinterpret_cast<const unsigned*>(
+      shared + kFoldRing + (warp_m * kFragmentsM * 16 + lane / 4) * 4);
+
+  unsigned fold_word[kFragmentsM][2];
+  const auto load_fold_words = [&]() {
+#pragma unroll
+    for (int f = 0; f < kFragmentsM; ++f) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        fold_word[f][half] = fold_lane[read_stage * (kFoldStage / 4) + f * 16 + half * 8];
+      }
+    }
+  };
+
+  // Fragments; of two buffers one is loaded while the other is multiplied. A step flips the
+  // chunk bits of this lane's ldmatrix offsets, a fragment of 16 or 8 rows adds to them.
+  unsigned weight_fragment[kFragmentBuffers][kFragmentsM][4];
+  unsigned token_fragment[kFragmentBuffers][kFragmentsN][4];
+  const int weight_row = warp_m * kFragmentsM * 16 + lane % 16;
+  const unsigned weight_lane = swizzle_weight(weight_row * kWeightRowBytes + lane / 16 * 16);
+  const int token_row = warp_n * kWarpTokens + lane % 8;
+  const unsigned token_lane = swizzle_tokens(token_row * kTokenRowBytes + lane / 8 * 16);
+  const auto load_fragments = [&](int buffer, int step, int tile) {
+    const unsigned weight_stage = shared_base + kWeightRing + read_stage * kWeightStage;
+    const unsigned token_stage = shared_base + kTokenRing + read_stage * kTokenStage;
+#pragma unroll
+    for (int f = 0; f < kFragmentsM; ++f) {
+      ldmatrix_x4(weight_fragment[buffer][f],
+                  weight_stage + f * 16 * kWeightRowBytes + (weight_lane ^ (step * kStepK)));
+    }
+#pragma unroll
+    for (int t = 0; t < kFragmentsN; ++t) {
+      ldmatrix_x4(token_fragment[buffer][t],
+                  token_stage + t * 8 * kTokenRowBytes + (token_lane ^ (step * 2 * kStepK)));
+    }
+  };
+
+  // All fragment pairs of one step.
+  const auto multiply = [&](int buffer, int step) {
+#pragma unroll
+    for (int f = 0; f < kFragmentsM; ++f) {
+#pragma unroll
+      for (int t = 0; t < kFragmentsN; ++t) {
+        mma_sp_m16n8k32(acc[0][f][t], weight_fragment[buffer][f], token_fragment[buffer][t],
+                        metadata_word[f][step / kStepsPerWord], step % kStepsPerWord);
+      }
+    }
+  };
+
+  // Where the kept sub-row changes, its row's parked accumulators trade places with the active set.
+  const auto exchange = [&](int entry) {
+#pragma unroll
+    for (int f = 0; f < kFragmentsM; ++f) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int set = fold_word[f][half] >> (4 * entry) & 15;
+#pragma unroll
+        for (int parked = 1; parked < kSets; ++parked) {
+          const bool swap = set == parked;
+#pragma unroll
+          for (int t = 0; t < kFragmentsN; ++t) {
+#pragma unroll
+            for (int c = 2 * half; c < 2 * half + 2; ++c) {
+              const float active = acc[0][f][t][c];
+              acc[0][f][t][c] = swap ? acc[parked][f][t][c] : active;
+              acc[parked][f][t][c] = swap ? active : acc[parked][f][t][c];
+            }
+          }
+        }
+      }
+    }
+  };
+
+  // Prologue.
+#pragma unroll
+  for (int tile = 0; tile < kStages - 1; ++tile) {
+    copy_weight(tile);
+    copy_tokens(tile);
+    copy_metadata(tile);
+    copy_fold(tile);
+    cp_async_commit();
+    ++write_stage;
+  }
+
+  cp_async_wait_2();
+
+  // Every warp's copies of the first tile are visible.
+  __syncthreads();
+
+  load_next_metadata();
+
+  load_fold_words();
+
+  load_fragments(0, 0, 0);
+
+  // Main loop over k.
+#pragma unroll 1
+  for (int tile = 0; tile < tiles_k; ++tile) {
+    // Past the last tile the copies fill zeros, so that every iteration is alike.
+    copy_weight(tile + 3);
+    copy_tokens(tile + 3);
+    copy_metadata(tile + 3);
+    copy_fold(tile + 3);
+    cp_async_commit();
+    write_stage = write_stage + 1 == kStages ? 0 : write_stage + 1;
+
+#pragma unroll
+    for (int f = 0; f < kFragmentsM; ++f) metadata_word[f][0] = metadata_next[f];
+
+    load_fragments(1, 1, tile);
+
+    // Exchange: where the kept sub-row changes, the active set trades places with a parked one.
+    exchange(tile % kTilesPerWord);
+
+    multiply(0, 0);
+
+    cp_async_wait_2();
+
+    // The next tile is visible to every warp, and every warp has loaded the last fragments of this one, whose stage is filled next.
+    __syncthreads();
+
+    read_stage = read_stage + 1 == kStages ? 0 : read_stage + 1;
+
+    load_next_metadata();
+
+    load_fold_words();
+
+    load_fragments(0, 0, tile + 1);
+
+    multiply(1, 1);
+  }
+
+  // Epilogue.
+  cp_async_wait_0();
+
+  // Staging reuses the bytes of the ring.
+  __syncthreads();
+
+  // Stage 8 tokens of this warp in shared memory, then store them 16 bytes a lane.
+  unsigned char* const staging = shared + kStaging + threadIdx.x / 32 * 8 * kStagingStride;
+  const bool aligned = out_stride % kChunkElements == 0;
+  // Which row of its block each accumulator set ended up with.
+  unsigned placed[kFragmentsM][2];
+#pragma unroll
+  for (int f = 0; f < kFragmentsM; ++f) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) placed[f][half] = placement[first_row + f * 16 + half * 8];
+  }
+
+#pragma unroll
+  for (int t = 0; t < kFragmentsN; ++t) {
+    __syncwarp();
+#pragma unroll
+    for (int c = 0; c < 4; ++c) {
+      const int half = c / 2;
+      const int token = lane % 4 * 2 + c % 2;
+#pragma unroll
+      for (int f = 0; f < kFragmentsM; ++f) {
+        const int feature = (f * 16 + half * 8 + lane / 4) * kFeaturesPerRow;
+        // Each set holds the row that the exchanges left it with.
+        float value[kFeaturesPerRow];
+#pragma unroll
+        for (int i = 0; i < kFeaturesPerRow; ++i) {
+          value[i] = acc[0][f][t][c];
+#pragma unroll
+          for (int set = 1; set < kSets; ++set) {
+            value[i] = (placed[f][half] >> (4 * set) & 15) == i ? acc[set][f][t][c] : value[i];
+          }
+        }
+
+        float result[kFeaturesPerRow];
+#pragma unroll
+        for (int i = 0; i < kFeaturesPerRow; ++i) {
+          result[i] = value[i];
+        }
+        unsigned char* const to = staging + token * kStagingStride + feature * sizeof(Output);
+#pragma unroll
+        for (int i = 0; i < kFeaturesPerRow; i += 2) {
+          stage_pair(to + i * sizeof(Output), result[i], result[i + 1]);
+        }
+      }
+    }
+    __syncwarp();
+#pragma unroll
+    for (int chunk = lane; chunk < kStoreChunks; chunk += 32) {
+      const int token = chunk / (kStoreChunks / 8);
+      const int column = chunk % (kStoreChunks / 8) * kChunkElements;
+      const int place = first_token + t * 8 + token;
+      const int feature = first_feature + column;
+      if (place < n && feature < m) {
+        union {
+          uint4 whole;
+          Output each[kChunkElements];
+        } piece;
+        piece.whole = *reinterpret_cast<const uint4*>(staging + token * kStagingStride + column * sizeof(Output));
+        Output* const row = out + place * out_stride + feature;
+        if (aligned && feature + kChunkElements <= m) {
+          *reinterpret_cast<uint4*>(row) = piece.whole;
+        } else {
+#pragma unroll
+          for (int e = 0; e < kChunkElements; ++e) {
+            if (feature + e < m) row[e] = piece.each[e];
+          }
+        }
+      }
+    }
+  }
+}

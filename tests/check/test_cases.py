@@ -1,0 +1,138 @@
+"""Cases: sizes in scope, data exact or special as announced, the same arrays every time."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from samoyeds_gen import reference
+from samoyeds_gen.check.cases import LARGEST_INTEGER, Case, make_inputs
+from samoyeds_gen.check.strategies import (
+    ODD,
+    SHIPPED,
+    Scope,
+    cases,
+    corners,
+    formats,
+    problems,
+)
+from samoyeds_gen.check.trial import origin_of
+from samoyeds_gen.formats import Format
+from samoyeds_gen.language import make_ssmm
+
+SCOPE = Scope((64, 32, 64), (32, 64, 128, 192, 512), True)
+PROBLEM = make_ssmm(Format(1, 2, 32), "bfloat16", index="int64", bias=True, scale=True)
+
+
+@given(cases(SCOPE))
+def test_arrays_have_the_shapes_that_the_case_names(case):
+    arrays = make_inputs(case, PROBLEM)
+    assert arrays.dense.shape == arrays.w.shape == (case.m, case.k)
+    assert arrays.tokens.shape == (case.tokens, case.k)
+    assert arrays.selection.shape == arrays.scale.shape == (case.chosen,)
+    assert arrays.selection.dtype == np.int64
+    assert arrays.bias.shape == (case.m,)
+    assert SCOPE.affordable(case.m, case.k, max(case.tokens, case.chosen))
+    assert ((arrays.selection >= 0) & (arrays.selection < case.tokens)).all()
+    arrays.w.validate()
+
+
+@given(cases(SCOPE))
+@settings(max_examples=30)
+def test_arrays_are_the_same_every_time(case):
+    first, again = make_inputs(case, PROBLEM), make_inputs(case, PROBLEM)
+    for name in ("dense", "tokens", "selection", "bias", "scale"):
+        assert getattr(first, name).tobytes() == getattr(again, name).tobytes()
+
+
+@given(cases(SCOPE).filter(lambda case: case.values == "integers"))
+@settings(max_examples=50)
+def test_sums_of_integers_are_exact_in_float32(case):
+    arrays = make_inputs(case, PROBLEM)
+    selected = arrays.tokens[arrays.selection]
+    assert np.isfinite(selected.astype(np.float32)).all(), "only rows that are not selected hide"
+    sums = reference.ssmm(arrays.w, arrays.tokens, arrays.selection)
+    assert (sums == np.round(sums)).all()
+    assert (np.abs(sums) <= LARGEST_INTEGER**2 * case.k).all()
+    full = reference.ssmm(
+        arrays.w, arrays.tokens, arrays.selection, bias=arrays.bias, scale=arrays.scale
+    )
+    assert (full == full.astype(np.float32)).all()
+
+
+@pytest.mark.parametrize("rows", ["aligned", "ragged"])
+def test_rows_apart_have_nan_between(rows):
+    tokens = make_inputs(Case(2, 7, 3, 0, rows=rows), PROBLEM).tokens
+    storage = tokens.base
+    assert storage.shape[1] > 7
+    assert np.isnan(storage[:, 7:].astype(np.float32)).all()
+    assert (storage.shape[1] % 8 == 0) == (rows == "aligned")
+
+
+def test_hidden_rows_are_those_not_selected():
+    arrays = make_inputs(Case(2, 7, 9, 4, "repeated", hidden=True), PROBLEM)
+    hidden = np.isnan(arrays.tokens.astype(np.float32)).all(axis=1)
+    assert sorted(np.flatnonzero(~hidden)) == sorted(set(arrays.selection.tolist()))
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"), [("ordered", [0, 1, 2, 0, 1]), ("reversed", [2, 1, 0, 2, 1])]
+)
+def test_orders(order, expected):
+    assert make_inputs(Case(1, 1, 3, 5, order), PROBLEM).selection.tolist() == expected
+
+
+def test_specials_reach_weight_and_tokens_in_turn():
+    found = set()
+    for seed in range(20):
+        arrays = make_inputs(Case(8, 8, 8, 0, values="specials", seed=seed), PROBLEM)
+        found |= {
+            name
+            for name in ("dense", "tokens")
+            if not np.isfinite(getattr(arrays, name).astype(np.float32)).all()
+        }
+    assert found == {"dense", "tokens"}
+
+
+@given(formats())
+def test_formats_are_legal_and_varied(format):
+    assert 1 <= format.n <= format.m <= 16
+    assert format.v % 16 == 0
+
+
+def test_shipped_and_odd_formats_do_not_overlap():
+    assert len(SHIPPED) == 24
+    assert not set(SHIPPED) & set(ODD)
+
+
+def test_the_simplest_problem_is_the_plainest():
+    simplest = problems(st.just(Format(1, 2, 64)))
+    from hypothesis import find
+
+    problem = find(simplest, lambda problem: True)
+    assert problem == make_ssmm(Format(1, 2, 64), "bfloat16")
+
+
+def test_corners_are_affordable_and_distinct():
+    made = corners(SCOPE)
+    assert len(set(made)) == len(made)
+    assert all(SCOPE.affordable(c.m, c.k, max(c.tokens, c.chosen)) for c in made)
+
+
+@given(cases(SCOPE))
+@settings(max_examples=40)
+def test_origin_names_the_rows_that_made_an_element(case):
+    if not case.chosen:
+        return
+    arrays = make_inputs(case, PROBLEM)
+    selected, feature = case.seed % case.chosen, case.seed % case.m
+    origin = origin_of(arrays.w, PROBLEM, arrays.selection, selected, feature)
+    f = PROBLEM.format
+    assert feature == origin.group * f.m + origin.sub_row
+    assert origin.token == arrays.selection[selected]
+    kept = np.zeros((f.padded_k(case.k),), bool)
+    for block, row in enumerate(origin.stored):
+        if row is not None:
+            assert arrays.w.indices[row, block] == origin.sub_row
+            kept[block * f.v : (block + 1) * f.v] = True
+    assert not arrays.w.decode()[feature][~kept[: case.k]].any()
