@@ -1,7 +1,7 @@
 // ssmm_sm80_expand_4_8_32_bf16: out[i, :] = tokens[i, :] times the transposed sparse weight.
 //
 // Generated from schedules/ssmm_sm80_expand.py and templates/cp_async_ring.cu.jinja.
-// Do not edit: run `samoyeds-gen emit`. Schedule d0310ba87f41, written for sm_80.
+// Do not edit: run `samoyeds-gen emit`. Schedule 36fdcdf14683, written for sm_80.
 
 // Format: N of every M sub-rows of V columns are kept, 2:4 sparse inside.
 constexpr int kFormatN = 4;  // kept sub-rows a block
@@ -9,12 +9,12 @@ constexpr int kFormatM = 8;  // output rows a block
 constexpr int kFormatV = 32;  // dense columns a block
 // Tile.
 constexpr int kTileM = 256;  // output features a CTA
-constexpr int kTileN = 48;  // tokens a CTA
+constexpr int kTileN = 56;  // tokens a CTA
 constexpr int kTileK = 128;  // dense columns a stage
 constexpr int kTileRows = 256;  // fragment rows a CTA
 constexpr int kTileFragments = 16;  // fragments of 16 rows a CTA
 constexpr int kWeightRows = 128;  // stored rows a tile touches
-constexpr int kStages = 3;  // depth of the ring
+constexpr int kStages = 2;  // depth of the ring
 constexpr int kWarpsM = 4;  // warps along the features
 constexpr int kWarpsN = 1;  // warps along the tokens
 constexpr int kThreads = 128;  // 32 x kWarpsM x kWarpsN
@@ -23,11 +23,11 @@ constexpr int kCtasPerSm = 2;  // resident CTAs the compiler makes room for
 // Fragments of one warp.
 constexpr int kSets = 1;  // accumulator sets
 constexpr int kFragmentsM = 4;  // fragments of 16 rows
-constexpr int kFragmentsN = 6;  // fragments of 8 tokens
+constexpr int kFragmentsN = 7;  // fragments of 8 tokens
 constexpr int kFragmentBuffers = 2;  // fragments held for each of them
 constexpr int kFeaturesPerRow = 1;  // output features of one fragment row
 constexpr int kWarpFeatures = 64;  // output features a warp
-constexpr int kWarpTokens = 48;  // tokens a warp
+constexpr int kWarpTokens = 56;  // tokens a warp
 constexpr int kStepK = 32;  // dense columns a matrix step
 constexpr int kStepsPerWord = 2;  // steps one metadata word feeds
 constexpr int kMetadataWords = 2;  // metadata words a lane, fragment and tile
@@ -42,24 +42,24 @@ constexpr int kWeightRowBytes = 128;  // bytes a stored row
 constexpr int kWeightChunks = 1024;  // 16-byte chunks a stage
 constexpr int kWeightCopies = 8;  // chunks a thread copies
 constexpr int kWeightCopyRows = 16;  // rows between them
-constexpr int kTokenRing = 49152;  // first byte of the token ring
-constexpr int kTokenStage = 12288;  // bytes a stage
+constexpr int kTokenRing = 32768;  // first byte of the token ring
+constexpr int kTokenStage = 14336;  // bytes a stage
 constexpr int kTokenRowBytes = 256;  // bytes a token
-constexpr int kTokenChunks = 768;  // 16-byte chunks a stage
-constexpr int kTokenCopies = 6;  // chunks a thread copies
+constexpr int kTokenChunks = 896;  // 16-byte chunks a stage
+constexpr int kTokenCopies = 7;  // chunks a thread copies
 constexpr int kTokenCopyRows = 8;  // rows between them
-constexpr int kMetadataRing = 86016;  // first byte of the metadata ring
+constexpr int kMetadataRing = 61440;  // first byte of the metadata ring
 constexpr int kMetadataStage = 4096;  // bytes a stage
 constexpr int kMetadataCopies = 2;  // chunks a thread
 constexpr int kStaging = 0;  // first byte of the staging rows
 constexpr int kStagingStride = 144;  // bytes a staged token: 16 more keep banks apart
 constexpr int kChunkElements = 8;  // outputs in 16 bytes
 constexpr int kStoreChunks = 64;  // 16-byte chunks a warp stores at a time
-constexpr int kFoldRing = 98304;  // first byte of the fold words' ring
+constexpr int kFoldRing = 69632;  // first byte of the fold words' ring
 constexpr int kFoldStage = 2048;  // bytes a stage
 constexpr int kFoldCopies = 1;  // chunks a thread copies
-constexpr int kZeros = 104448;  // first byte of the zeros
-constexpr int kSharedBytes = 104576;  // dynamic shared memory
+constexpr int kZeros = 73728;  // first byte of the zeros
+constexpr int kSharedBytes = 73856;  // dynamic shared memory
 static_assert(kThreads == 32 * kWarpsM * kWarpsN, "a warp owns one part of the tile");
 static_assert(kTileM == kWarpsM * kWarpFeatures, "warps cover the features of the tile");
 static_assert(kTileN == kWarpsN * kWarpTokens, "warps cover the tokens of the tile");
@@ -89,11 +89,6 @@ __device__ __forceinline__ void cp_async_commit() {
 // Wait until at most 0 of this thread's groups are in flight.
 __device__ __forceinline__ void cp_async_wait_0() {
   asm volatile("cp.async.wait_group 0;" ::: "memory");
-}
-
-// Wait until at most 1 of this thread's groups are in flight.
-__device__ __forceinline__ void cp_async_wait_1() {
-  asm volatile("cp.async.wait_group 1;" ::: "memory");
 }
 
 // Load four 8x8 tiles of 16-bit elements; lane l gives the address of row l % 8 of tile l / 8.
@@ -335,7 +330,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
     ++write_stage;
   }
 
-  cp_async_wait_1();
+  cp_async_wait_0();
 
   // Every warp's copies of the first tile are visible.
   __syncthreads();
@@ -350,10 +345,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
 #pragma unroll 1
   for (int tile = 0; tile < tiles_k; ++tile) {
     // Past the last tile the copies fill zeros, so that every iteration is alike.
-    copy_weight(tile + 2);
-    copy_tokens(tile + 2);
-    copy_metadata(tile + 2);
-    copy_fold(tile + 2);
+    copy_weight(tile + 1);
+    copy_tokens(tile + 1);
+    copy_metadata(tile + 1);
+    copy_fold(tile + 1);
     cp_async_commit();
     write_stage = write_stage + 1 == kStages ? 0 : write_stage + 1;
 
@@ -371,7 +366,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
 
     multiply(0, 2);
 
-    cp_async_wait_1();
+    cp_async_wait_0();
 
     // The next tile is visible to every warp, and every warp has loaded the last fragments of this one, whose stage is filled next.
     __syncthreads();

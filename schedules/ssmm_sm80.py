@@ -1,4 +1,4 @@
-"""(N, M, V) weights x routed tokens on any GPU since Ampere: 256 x 64 output tile, ring of four."""
+"""(N, M, V) weights x routed tokens on any GPU since Ampere: 256 x 64 output tile, eight warps."""
 
 from samoyeds_gen.language import atoms, layouts, schedule
 from samoyeds_gen.language.kernels import ssmm
@@ -24,4 +24,5 @@ def ssmm_sm80(s, weight, tokens, out):
     s.stationary(out, space="registers", fold=fold)
     s.stationary(weight.metadata, space="registers")
 
-    s.pipeline(stages=4, copy=atoms.CP_ASYNC_16B)
+    # A stage holds the stored rows: all 256 of them without sub-row sparsity, half at (1, 2, V).
+    s.pipeline(stages=3 if f.n == f.m else 4, copy=atoms.CP_ASYNC_16B)

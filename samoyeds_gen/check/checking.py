@@ -13,7 +13,8 @@ from typing import Literal
 
 from samoyeds_gen.check.profiles import Profile, examples_checked, profile_named
 from samoyeds_gen.check.report import CheckReport, KernelReport
-from samoyeds_gen.check.subjects import subjects_of
+from samoyeds_gen.check.strategies import DTYPES, SHIPPED
+from samoyeds_gen.check.subjects import legal_formats, subjects_of
 from samoyeds_gen.check.tally import Tally
 from samoyeds_gen.check.trial import Device
 from samoyeds_gen.check.work import Drawn, Listed, Result, Work
@@ -60,8 +61,8 @@ def check_schedule(
     `progress(done, total)` counts examples.
 
     Raises ScheduleError for a source that is none or is legal for no format, CheckError for an
-    unknown profile or number, LaunchError for device="gpu" without one. Failures are reported, not
-    raised.
+    unknown profile or number or when there is nothing to check, LaunchError for device="gpu"
+    without one. Failures are reported, not raised.
     """
     start = perf_counter()
     chosen = profile_named(profile)
@@ -77,6 +78,11 @@ def check_schedule(
     for result in _run(work, jobs, progress):
         tally.merge(result.counters)
         kernels += result.kernels
+    if not kernels:
+        raise CheckError(
+            f"no legal kernel was found for {_name_of(source)}",
+            remedy="check a format that the schedule takes",
+        )
     seconds = perf_counter() - start
     return CheckReport(
         _name_of(source), chosen.name, _named(device, devices), tuple(kernels), tally, seconds
@@ -121,6 +127,8 @@ def _cut(
 ) -> list[Work]:
     """Pieces of about equal size; the same ones for any number of processes."""
     if profile.drawn:
+        # A file that is none, or takes nothing, is refused here and not drawn in vain.
+        legal_formats(source, [format] if format else SHIPPED, dtype or DTYPES[0], target)
         aim = device_target() if device == "gpu" and target is None else target
         kernels = min(profile.drawn, examples)
         return [

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
-from hypothesis.errors import FlakyFailure, Unsatisfiable
+from hypothesis.errors import Flaky, Unsatisfiable
 
 from samoyeds_gen.check.cases import Case
 from samoyeds_gen.check.strategies import Scope, cases, corners
@@ -115,7 +115,7 @@ def explore(
 
     test: Any = seeded(seed)(settings_for(examples)(given(strategy)(body)))
     # Whatever ends it, `fails` has recorded what there is to know.
-    with suppress(_Failed, _Enough, FlakyFailure, Unsatisfiable):
+    with suppress(_Failed, _Enough, Flaky, Unsatisfiable):
         test()
 
 

@@ -33,7 +33,8 @@ OUTPUTS = ("bfloat16", "float16", "float32")
 INDICES = (None, "int32", "int64")
 WARPS = ((1, 2), (2, 1), (2, 2), (4, 1), (1, 4), (2, 4), (4, 2))
 
-TILE_STEPS = 40  # k tiles that one problem may take in the simulator
+TILE_STEPS = 72  # k tiles that one problem may take in the simulator: a prefix word of V = 128
+USUAL_STEPS = 12  # and that it takes unless something changes further on
 TILE_WORK = 2**23  # and multiply-adds, whole tiles counted
 
 
@@ -78,11 +79,11 @@ def _v(count: int) -> int:
     return 16 * count
 
 
-def _near(edges: tuple[int, ...], most: int) -> st.SearchStrategy[int]:
-    """Integers from 1: small ones first, then those next to an edge."""
-    inside = tuple(each for each in edges if each < most) or (1,)
+def _near(edges: tuple[int, ...], usual: int, most: int | None = None) -> st.SearchStrategy[int]:
+    """Integers from 1: small ones first, then those next to an edge below `most`, then any."""
+    inside = tuple(each for each in edges if each < (most or usual)) or (1,)
     near = st.builds(lambda edge, step: max(1, edge + step), st.sampled_from(inside), _STEPS)
-    return st.integers(1, 16) | near | st.integers(1, most)
+    return st.integers(1, 16) | near | st.integers(1, usual)
 
 
 _STEPS = st.sampled_from((1, 0, -1, 2, 7))
@@ -91,7 +92,7 @@ _STEPS = st.sampled_from((1, 0, -1, 2, 7))
 @st.composite
 def cases(draw: st.DrawFn, scope: Scope) -> Case:
     """Problems for a kernel: sizes from 1 around its edges, every kind of selection and data."""
-    tile_m, tile_n, _ = scope.tile
+    tile_m, tile_n, tile_k = scope.tile
     m = draw(_near((8, tile_m, 2 * tile_m), 2 * tile_m + 2))
     tokens = draw(_near((8, tile_n, 2 * tile_n), 2 * tile_n + 2))
     chosen, order, hidden = 0, "ordered", False
@@ -99,7 +100,7 @@ def cases(draw: st.DrawFn, scope: Scope) -> Case:
         chosen = draw(st.integers(0, 8) | _near((tile_n, 2 * tile_n), 2 * tile_n + 2))
         order = draw(st.sampled_from(("ordered", "reversed", "permuted", "repeated")))
         hidden = draw(st.booleans())
-    k = draw(_near(scope.columns, 2 * scope.columns[-1]))
+    k = draw(_near(scope.columns, USUAL_STEPS * tile_k, TILE_STEPS * tile_k))
     assume(scope.affordable(m, k, max(tokens, chosen)))
     return Case(
         m,

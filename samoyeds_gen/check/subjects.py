@@ -86,7 +86,7 @@ def subjects_of(
     file that is none, and if no format is legal the refusal of the first.
     """
     dtypes = DTYPES if dtype is None else (dtype_named(dtype, operand=True).name,)
-    formats = _legal_formats(source, [format] if format else SHIPPED, dtypes[0], target)
+    formats = legal_formats(source, [format] if format else SHIPPED, dtypes[0], target)
     factors: dict[str, Sequence[object]] = {
         "format": formats,
         "dtype": dtypes,
@@ -117,7 +117,7 @@ def _subject(source: ScheduleSource, row: Row, target: str | None) -> Subject:
     return Subject(schedule, problem, choose_target(schedule, problem, target), origin)
 
 
-def _legal_formats(
+def legal_formats(
     source: ScheduleSource, formats: Sequence[Format], dtype: str, target: str | None
 ) -> list[Format]:
     """Those the schedule is legal for; the first refusal is raised when there are none."""

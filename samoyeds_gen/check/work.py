@@ -15,7 +15,7 @@ from samoyeds_gen.check.search import explore, search
 from samoyeds_gen.check.strategies import formats, problems, schedules
 from samoyeds_gen.check.subjects import Subject, compiled
 from samoyeds_gen.check.tally import Tally
-from samoyeds_gen.check.trial import Device, Finding, name_line
+from samoyeds_gen.check.trial import LAUNCH_FAILED, Device, Finding, name_line
 from samoyeds_gen.errors import CompileError, SamoyedsError, ScheduleError
 from samoyeds_gen.formats import Format
 from samoyeds_gen.kernel import Variant, build_variant
@@ -48,14 +48,19 @@ class Listed:
         return sum(self.examples)
 
     def run(self) -> Result:
-        """Compile the kernels one ahead of the other and search each for a failure."""
+        """Compile the kernels one ahead of the other and search each for a failure.
+
+        A failed launch is the last: the GPU's context is lost with it.
+        """
         tally = Tally()
-        reports = [
-            check_kernel(subject, variant, examples, self.device, self.seed, tally)
-            for (subject, variant), examples in zip(
-                compiled(self.subjects), self.examples, strict=True
-            )
-        ]
+        reports: list[KernelReport] = []
+        for (subject, variant), examples in zip(
+            compiled(self.subjects), self.examples, strict=True
+        ):
+            report = check_kernel(subject, variant, examples, self.device, self.seed, tally)
+            reports.append(report)
+            if report.failure is not None and report.failure.kind == LAUNCH_FAILED:
+                break
         return Result(tuple(reports), tally)
 
 

@@ -41,6 +41,7 @@ def explain(
     """Explain a schedule's kernel: schedule, plan, dependences, resources, counters, pictures."""
     made = make(resolve(file, format, dtype, target))
     plan = made.plan
+    machine_code = disassemble(made.build.cubin) if sass else ""
     print_section("schedule", str(plan.schedule))
     print_section("plan", print_plan(plan))
     graph = mermaid(plan.loop, plan.schedule.pipeline.stages)
@@ -51,7 +52,7 @@ def explain(
     print_facts(facts(made))
     _counters(made)
     if sass:
-        print_section("machine code", disassemble(made.build.cubin))
+        print_section("machine code", machine_code)
     _title("pictures")
     output.mkdir(parents=True, exist_ok=True)
     for kind, picture in (

@@ -52,7 +52,7 @@ def _fragments(plan: Plan) -> ConstantGroup:
         ("kSets", g.accumulator_sets, "accumulator sets"),
         ("kFragmentsM", g.fragments_m, "fragments of 16 rows"),
         ("kFragmentsN", g.fragments_n, "fragments of 8 tokens"),
-        ("kFragmentBuffers", plan.schedule.pipeline.fragments, "fragments held for each of them"),
+        ("kFragmentBuffers", plan.schedule.pipeline.fragments, "buffers of weight fragments"),
         ("kFeaturesPerRow", g.features_per_row, "output features of one fragment row"),
         ("kWarpFeatures", g.warp_features, "output features a warp"),
         ("kWarpTokens", g.warp_tokens, "tokens a warp"),
@@ -130,6 +130,7 @@ def _wrappers(plan: Plan) -> tuple[Wrapper, ...]:
     waits = sorted({op.pending for op in ops if isinstance(op, Wait)})
     loads = sorted({plan.atom.a_registers, plan.atom.b_registers})
     return (
+        Wrapper("thread_index"),
         Wrapper("cp_async_16b"),
         Wrapper("cp_async_commit"),
         *(Wrapper("cp_async_wait", pending) for pending in waits),

@@ -72,6 +72,10 @@ class KernelText:
         self.load_tokens = f"ldmatrix_x{plan.atom.b_registers}"
         blocked = "tile_m * kTileM / kFormatM * kFormatN"
         self.first_stored_row = blocked if g.fold != "direct" else "tile_m * kTileM"
+        # Fragments start with a block when M divides 16: one row for all instead of one each.
+        self.blocks_in_fragment = 16 % plan.problem.format.m == 0
+        together = "block_row + f * (16 / kFormatM * kFormatN)"
+        self.block_row = together if self.blocks_in_fragment else "block_row[f]"
         self.folded = g.fold != "direct"
         self.nan = plan.problem.out_dtype.nan
         self.index_type = {"int32": "int", "int64": "long long", None: ""}[plan.problem.index]

@@ -107,11 +107,11 @@ def register_estimate(
 ) -> int:
     """32-bit registers a thread will need, from below: what is live through the k loop.
 
-    `fragments` are those along m, along n, and their buffers.
+    `fragments` are those along m, along n, and the buffers of those along m.
     """
     along_m, along_n, buffers = fragments
     accumulators = sets * along_m * along_n * atom.d_registers
-    operands = buffers * (along_m * atom.a_registers + along_n * atom.b_registers)
+    operands = buffers * along_m * atom.a_registers + along_n * atom.b_registers
     planes = block_rows - 1 if fold == "prefix" else 1
     words = {"direct": 0}.get(fold, 2 * along_m * planes)
     return accumulators + operands + words + 2 * along_m + ADDRESS_REGISTERS

@@ -15,8 +15,9 @@ from samoyeds_gen.compiler.ops import (
     FinishFold,
     FoldStep,
     LoadFoldWords,
-    LoadFragments,
     LoadMetadata,
+    LoadTokens,
+    LoadWeight,
     Multiply,
     NameRows,
     Op,
@@ -152,7 +153,8 @@ def verify_synchronisation(plan: Plan) -> Plan:
 def _setup(plan: Plan) -> tuple[Op, ...]:
     fold = plan.geometry.fold
     gathered = "gathered" if plan.problem.index else "contiguous"
-    single = _ahead(plan) and plan.geometry.metadata_words == 1
+    ahead = _ahead(plan)
+    single = ahead and plan.geometry.metadata_words == 1
     rows = (State("fold rows", name="fold_rows"),) if fold in ("exchange", "prefix") else ()
     return (
         State("deal weight chunks to threads", name="weight_sources"),
@@ -164,7 +166,9 @@ def _setup(plan: Plan) -> tuple[Op, ...]:
             "shared-memory addresses of fragments",
             name="expand_fragments" if fold == "expand" else "stored_fragments",
         ),
-        State("matrix work of one step", name="matrix_step"),
+        State("token fragments", name="token_fragments"),
+        State("matrix work of one token fragment", name="matrix_step"),
+        State("matrix work of a step", name="multiply_ahead" if ahead else "multiply_in_place"),
         *((State(f"{fold} fold", name=f"{fold}_fold"),) if fold in ("exchange", "prefix") else ()),
     )
 
@@ -179,7 +183,8 @@ def _prologue(plan: Plan) -> tuple[Op, ...]:
             *(LoadMetadata("load metadata", word=word) for word in range(words - 1)),
             *((LoadMetadata("load metadata", ahead=True),) if words == 1 else ()),
             *((LoadFoldWords(f"load {fold} words"),) if fold != "direct" else ()),
-            LoadFragments("load fragments of step 0", tile="0"),
+            LoadWeight("load weight fragments of step 0", tile="0"),
+            LoadTokens("load token fragments of step 0"),
         )
     return (
         *((ZeroFill("write zeros"),) if fold == "expand" else ()),
@@ -204,8 +209,8 @@ def _wait(plan: Plan) -> Wait:
 def _loop(plan: Plan) -> tuple[Op, ...]:
     """What one tile of k needs, in no particular order; each operation names its dependences.
 
-    With two fragment buffers, fragments are loaded one step ahead of the matrix work, the first
-    of the next tile during the last step, behind the barrier that publishes it.
+    With two weight buffers, fragments are loaded one step ahead of the matrix work, those of
+    the next tile during the last step, behind the barrier that publishes it.
     """
     steps, ahead = plan.geometry.steps, plan.schedule.pipeline.stages - 1
     rings = (*FRAGMENT_RINGS, "metadata_ring", *_fold_ring(plan))
@@ -217,7 +222,7 @@ def _loop(plan: Plan) -> tuple[Op, ...]:
             ahead=ahead,
         ),
         *_load_words(plan),
-        *(_load(plan, step) for step in range(steps)),
+        *(op for step in range(steps) for op in _load(plan, step)),
         *(_multiply(plan, step) for step in range(steps)),
         *(op for step in range(steps) for op in _fold_step(plan, step)),
         *_hand_over(plan),
@@ -276,41 +281,62 @@ def _value(name: str, version: int) -> Access:
     return Access(name, version, shared=False)
 
 
-def _load(plan: Plan, step: int) -> LoadFragments:
-    """Load the fragments of one step, or of the next tile's step 0 in place of this one's."""
+def _load(plan: Plan, step: int) -> tuple[Op, ...]:
+    """Load the fragments of one step, or the weight of the next tile's step 0 ahead of time."""
     early = _ahead(plan)
     next_tile = early and step == 0
     slot = (step - 1) % plan.geometry.steps if early else step
     buffer = step % plan.schedule.pipeline.fragments
     version = plan.geometry.steps if next_tile else step
-    slots = (_value("fold words", int(next_tile)),) if plan.geometry.fold == "expand" else ()
-    return LoadFragments(
-        f"load fragments of step {step}" + (" of tile + 1" if next_tile else ""),
+    seen = _seen(next_tile)
+    slots: tuple[Access, ...] = ()
+    if plan.geometry.fold == "expand":
+        slots = (_value("fold words", int(next_tile)),)
+    weight = LoadWeight(
+        f"load weight fragments of step {step}" + (" of tile + 1" if next_tile else ""),
         slot=slot,
-        reads=(
-            *(Access(name, int(next_tile)) for name in FRAGMENT_RINGS),
-            *_seen(next_tile),
-            *slots,
-        ),
-        writes=(_value(f"fragments {buffer}", version),),
+        reads=(Access("weight_ring", int(next_tile)), *seen, *slots),
+        writes=(_value(f"weight {buffer}", version),),
         buffer=buffer,
         step=step,
         tile="tile + 1" if next_tile else "tile",
     )
+    if early:
+        return (weight,)
+    tokens = LoadTokens(
+        f"load token fragments of step {step}",
+        slot=step,
+        reads=(Access("token_ring"), *seen),
+        writes=(_value("tokens", step),),
+        step=step,
+    )
+    return weight, tokens
 
 
 def _multiply(plan: Plan, step: int) -> Multiply:
+    """The matrix work of one step; ahead of time it also loads the next step's tokens."""
+    early, steps = _ahead(plan), plan.geometry.steps
+    last = step + 1 == steps
     buffer = step % plan.schedule.pipeline.fragments
+    text = f"acc += weight * tokens of step {step} by {plan.atom.name}"
+    reads = [
+        _value(f"weight {buffer}", step),
+        _value("tokens", step),
+        _value(f"metadata {step // plan.atom.selectors}", 0),
+    ]
+    writes = [_value("acc", 2 * step + 1)]
+    if early:
+        text += f", then load tokens of step {(step + 1) % steps}" + (" of tile + 1" * last)
+        reads += [Access("token_ring", int(last)), *_seen(last)]
+        writes.append(_value("tokens", step + 1))
     return Multiply(
-        f"acc += weight * tokens of step {step} by {plan.atom.name}",
+        text,
         slot=step,
-        reads=(
-            _value(f"fragments {buffer}", step),
-            _value(f"metadata {step // plan.atom.selectors}", 0),
-        ),
-        writes=(_value("acc", 2 * step + 1),),
+        reads=tuple(reads),
+        writes=tuple(writes),
         buffer=buffer,
         step=step,
+        next=(step + 1) % steps if early else None,
     )
 
 

@@ -142,13 +142,13 @@ class AdvanceStage(Op):
 
 
 @dataclass(frozen=True, slots=True)
-class LoadFragments(Op):
-    """ldmatrix of one step's fragments into register buffer `buffer`.
+class LoadWeight(Op):
+    """ldmatrix of one step's weight fragments into register buffer `buffer`.
 
     `tile` is the C expression of the tile they belong to.
     """
 
-    kind: ClassVar[str] = "load_fragments"
+    kind: ClassVar[str] = "load_weight"
     rank: ClassVar[int] = 2
     buffer: int = 0
     step: int = 0
@@ -156,13 +156,31 @@ class LoadFragments(Op):
 
 
 @dataclass(frozen=True, slots=True)
+class LoadTokens(Op):
+    """ldmatrix of one step's token fragments."""
+
+    kind: ClassVar[str] = "load_tokens"
+    rank: ClassVar[int] = 2
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Multiply(Op):
-    """One sparse matrix instruction for every fragment pair of register buffer `buffer`."""
+    """One sparse matrix instruction for every fragment pair, weight from `buffer`.
+
+    With `next`, each token fragment is loaded for that step once it is used up.
+    """
 
     kind: ClassVar[str] = "multiply"
     rank: ClassVar[int] = 5
     buffer: int = 0
     step: int = 0
+    next: int | None = None
+
+    @property
+    def macro(self) -> str:
+        """The template macro that prints it."""
+        return "multiply" if self.next is None else "multiply_and_load"
 
 
 @dataclass(frozen=True, slots=True)

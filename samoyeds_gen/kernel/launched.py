@@ -18,6 +18,7 @@ from samoyeds_gen.runtime import (
     describe,
     fetch,
     host_array,
+    pad_rows,
     stage,
     stream_for,
 )
@@ -147,8 +148,4 @@ def _aligned_tokens(view: ArrayView, device: int, stream: Any) -> ArrayView:
         copy = torch.zeros((count, width), dtype=view.owner.dtype, device=view.owner.device)
         copy[:, :k] = view.owner
         return describe(copy)
-    raise LaunchError(
-        f"token rows of {view.shape[1]} elements are not whole 16-byte chunks at 16-byte "
-        "boundaries",
-        remedy="pad k to a multiple of 8, or pass a torch tensor, which is padded for you",
-    )
+    return pad_rows(view, ROW_ALIGNMENT, stream=stream)

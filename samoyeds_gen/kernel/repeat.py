@@ -21,11 +21,9 @@ class Repeat:
     """
 
     __slots__ = (
-        "_arguments",
         "_device",
         "_dtype",
-        "_extents",
-        "_loaded",
+        "_launch",
         "_options",
         "_out_at",
         "_references",
@@ -51,9 +49,7 @@ class Repeat:
         self._references = [None if each is None else weakref.ref(each) for each in arrays]
         self._states = [_state(each) for each in arrays]
         self._options = options
-        self._loaded = loaded
-        self._extents = extents
-        self._arguments = [getattr(each, "pointer", each) for each in arguments]
+        self._launch = loaded.prepare(*extents, arguments)
         self._out_at = out_at
         self._shape, self._dtype, self._device = tuple(out.shape), out.dtype, out.device
 
@@ -72,9 +68,8 @@ class Repeat:
     def launch(self) -> Any:
         """Queue the kernel on torch's current stream; returns a new out tensor."""
         out = self._torch.empty(self._shape, dtype=self._dtype, device=self._device)
-        self._arguments[self._out_at] = out.data_ptr()
         stream = self._torch._C._cuda_getCurrentRawStream(self._device.index)
-        self._loaded.launch(*self._extents, self._arguments, stream)
+        self._launch(self._out_at, out.data_ptr(), stream)
         return out
 
 

@@ -192,8 +192,8 @@ class Directives:
 
         load; compute; load; compute   ->   stages-1 loads in flight while one stage computes
 
-        fragments=2 loads the next step's fragments while this step multiplies; 1 spends no
-        registers on that. Legal from two stages up, while the ring fits the shared memory.
+        fragments=2 loads the next step's fragments while this step multiplies; 1 loads them in
+        place. Legal from two stages up, while the ring fits the shared memory.
         """
         if not isinstance(copy, CopyAtom):
             raise self._refuse(

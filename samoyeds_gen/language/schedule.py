@@ -65,7 +65,7 @@ class Stationary:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Ring depth, the atom that fills it, and how many fragment buffers the registers hold."""
+    """Ring depth, the atom that fills it, and how many buffers of weight fragments there are."""
 
     stages: int
     copy: str

@@ -9,6 +9,8 @@ ABSENT = "#eef1f4"
 BUFFERS = {
     "weight_ring": "#8fb8de",
     "token_ring": "#f3c178",
+    "metadata_ring": "#9fd3c7",
+    "fold_ring": "#e6a8b7",
     "staging": "#b9a3d8",
     "zeros": "#9aa5b1",
 }

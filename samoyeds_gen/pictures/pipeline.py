@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from samoyeds_gen.compiler import Plan
-from samoyeds_gen.compiler.ops import CopyTile, LoadFragments, Multiply, Op, Wait
+from samoyeds_gen.compiler.ops import CopyTile, Multiply, Op, Wait
 from samoyeds_gen.pictures.palette import COPY, MUTED, READ
 from samoyeds_gen.pictures.svg import Drawing, text_width
+from samoyeds_gen.pictures.swizzle_map import RING
 
 WIDTH = 880
 MARGIN = 28
 LABELS = 66
 ROW = 34
 TOP = 118
-RINGS = ("weight_ring", "token_ring")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def ring_timing(loop: Sequence[Op]) -> Timing:
         (place[id(op)] - access.ahead, end - access.ahead)
         for op, end in zip(loop, ends, strict=True)
         for access in op.reads
-        if access.buffer in RINGS
+        if access.buffer.endswith(RING)
     ]
     return Timing(
         issue=place[id(copy)] - copy.ahead,
@@ -62,7 +62,9 @@ def ring_timing(loop: Sequence[Op]) -> Timing:
 
 
 def _length(op: Op) -> float:
-    return {LoadFragments: 2.0, Multiply: 3.0}.get(type(op), 0.5)
+    if isinstance(op, Multiply):
+        return 3.0
+    return 1.5 if any(access.buffer.endswith(RING) for access in op.reads) else 0.5
 
 
 def draw_pipeline(plan: Plan) -> str:

@@ -4,19 +4,21 @@ Everything is read from the plan; the swizzle maps are drawn by swizzle_map.py.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby, pairwise
 
 from samoyeds_gen.compiler import Buffer, Plan
 from samoyeds_gen.compiler.storage import SECTIONS
 from samoyeds_gen.pictures.palette import ABSENT, INK, MUTED, PAPER, buffer_colour
 from samoyeds_gen.pictures.svg import Drawing, text_width
-from samoyeds_gen.pictures.swizzle_map import Ring, draw_swizzles, swizzles_height
+from samoyeds_gen.pictures.swizzle_map import RING, Ring, draw_swizzles, swizzles_height
 
 WIDTH = 880
 MARGIN = 28
 LABELS = 132  # pixels left of the tracks
 TRACK = 58
 LEAST = 14.0  # pixels of the smallest buffer
+LINE = 16.0  # pixels of a name above a track
 
 
 def draw_shared_memory(plan: Plan) -> str:
@@ -27,22 +29,44 @@ def draw_shared_memory(plan: Plan) -> str:
     swizzled ring: eight rows by 16-byte chunks, coloured by bank group. Sizes are bytes.
     """
     shared = [each for each in plan.buffers if each.space == "shared"]
-    spans = _spans(shared)
     rings = _rings(plan)
-    tracks_end = 150 + len(spans) * (TRACK + 8)
-    height = round(tracks_end + 66 + swizzles_height(rings, WIDTH - 2 * MARGIN) + 12)
+    edges = _pixels(shared, WIDTH - 2 * MARGIN - LABELS)
+    tracks = _tracks(shared, edges)
+    bottom = tracks[-1].y + TRACK + 8
+    height = round(bottom + 66 + swizzles_height(rings, WIDTH - 2 * MARGIN) + 12)
     drawing = Drawing(WIDTH, height, f"Shared memory of {plan.entry}")
     _head(drawing, plan)
-    edges = _pixels(shared, WIDTH - 2 * MARGIN - LABELS)
-    for row, (title, live) in enumerate(spans):
-        y = 150 + row * (TRACK + 8)
-        drawing.text(MARGIN, y + 26, title, bold=True)
-        drawing.text(MARGIN, y + 42, f"{_bytes(sum(b.bytes for b in live))} live", fill=MUTED)
-        for buffer in live:
-            _buffer(drawing, buffer, edges, y, title)
-    _ticks(drawing, shared, edges, tracks_end)
-    draw_swizzles(drawing, rings, MARGIN, tracks_end + 52, WIDTH - 2 * MARGIN)
+    for track in tracks:
+        drawing.text(MARGIN, track.y + 26, track.title, bold=True)
+        live = _bytes(sum(each.bytes for each in track.live))
+        drawing.text(MARGIN, track.y + 42, f"{live} live", fill=MUTED)
+        for buffer in track.live:
+            _buffer(drawing, buffer, edges, track.y, track.title)
+        for level, buffer in enumerate(track.narrow, start=1):
+            _name_above(drawing, buffer, edges, track.y, level)
+    _ticks(drawing, shared, edges, bottom)
+    draw_swizzles(drawing, rings, MARGIN, bottom + 52, WIDTH - 2 * MARGIN)
     return drawing.svg()
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A span of the kernel's life at pixel `y`; names of `narrow` buffers stand above it."""
+
+    title: str
+    live: tuple[Buffer, ...]
+    narrow: tuple[Buffer, ...]
+    y: float
+
+
+def _tracks(buffers: Sequence[Buffer], edges: dict[int, float]) -> list[Track]:
+    y, tracks = 136.0, []
+    for title, live in _spans(buffers):
+        narrow = tuple(each for each in live if _lines(each, edges) == 0)
+        y += LINE * len(narrow)
+        tracks.append(Track(title, tuple(live), narrow, y))
+        y += TRACK + 8
+    return tracks
 
 
 def _head(drawing: Drawing, plan: Plan) -> None:
@@ -92,8 +116,8 @@ def _rings(plan: Plan) -> list[Ring]:
 
 
 def _stages(buffer: Buffer) -> int:
-    """Ring slots of a buffer: its first axis when it is a swizzled ring, else one."""
-    return buffer.shape[0] if buffer.swizzle is not None else 1
+    """Slots of a ring, which are its first axis; one of any other buffer."""
+    return buffer.shape[0] if buffer.name.endswith(RING) else 1
 
 
 def _pixels(buffers: Sequence[Buffer], width: float) -> dict[int, float]:
@@ -129,22 +153,38 @@ def _buffer(drawing: Drawing, buffer: Buffer, edges: dict[int, float], y: float,
             drawing.line(x, y + 34, x, y + TRACK, stroke=PAPER, width=1.5)
     left, right = edges[buffer.offset], edges[buffer.end]
     drawing.line(right, y, right, y + TRACK, stroke=PAPER, width=2)
-    _name(drawing, buffer, left, right, y)
-
-
-def _name(drawing: Drawing, buffer: Buffer, left: float, right: float, y: float) -> None:
-    """Name and size: on one line inside, on two, or above a buffer too narrow for its name."""
     middle, size = (left + right) / 2, _bytes(buffer.bytes)
-    line = f"{buffer.name}  {size}"
-    if right - left > text_width(line, 12.5):
-        low = y + (24 if _stages(buffer) > 1 else 34)
-        drawing.text(middle, low, line, size=12.5, anchor="middle", bold=True)
-    elif right - left > max(text_width(buffer.name, 12.5), text_width(size, 11)):
-        drawing.text(middle, y + 26, buffer.name, size=12.5, anchor="middle", bold=True)
-        drawing.text(middle, y + 42, size, size=11, anchor="middle")
-    else:
-        anchor, x = ("end", right) if right > WIDTH - 160 else ("start", left)
-        drawing.text(x, y - 5, f"{line} at {buffer.offset}", size=11, anchor=anchor)
+    match _lines(buffer, edges):
+        case 1:
+            low = y + (24 if stages > 1 else 34)
+            line = f"{buffer.name}  {size}"
+            drawing.text(middle, low, line, size=12.5, anchor="middle", bold=True)
+        case 2:
+            drawing.text(middle, y + 26, buffer.name, size=12.5, anchor="middle", bold=True)
+            drawing.text(middle, y + 42, size, size=11, anchor="middle")
+
+
+def _lines(buffer: Buffer, edges: dict[int, float]) -> int:
+    """Lines that name and size take inside the buffer; 0 if they find no room there."""
+    width, size = edges[buffer.end] - edges[buffer.offset], _bytes(buffer.bytes)
+    if width > text_width(f"{buffer.name}  {size}", 12.5):
+        return 1
+    fits = width > max(text_width(buffer.name, 12.5), text_width(size, 11))
+    return 2 if fits and _stages(buffer) == 1 else 0
+
+
+def _name_above(
+    drawing: Drawing, buffer: Buffer, edges: dict[int, float], y: float, level: int
+) -> None:
+    """Name and size on their own line above the track, at a stroke to the buffer's middle."""
+    x = (edges[buffer.offset] + edges[buffer.end]) / 2
+    line = f"{buffer.name}  {_bytes(buffer.bytes)} at {buffer.offset}"
+    top = y - LINE * level
+    left = x - 5 - text_width(line, 11) < MARGIN
+    drawing.line(x, top + 3, x, y - 2)
+    drawing.text(
+        x + (5 if left else -5), top + 10, line, size=11, anchor="start" if left else "end"
+    )
 
 
 def _ticks(drawing: Drawing, buffers: Sequence[Buffer], edges: dict[int, float], y: float) -> None:

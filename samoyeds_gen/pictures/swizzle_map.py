@@ -8,6 +8,7 @@ from samoyeds_gen.language.layouts import BANK_LINE, CHUNK, Swizzle
 from samoyeds_gen.pictures.palette import BANK_GROUPS, MUTED, PAPER
 from samoyeds_gen.pictures.svg import Drawing
 
+RING = "_ring"  # how the name of a ring ends
 ROWS = 8  # rows of one ldmatrix phase
 CELL_HEIGHT = 22
 ROW_LABELS = 34

@@ -37,7 +37,7 @@ from samoyeds_gen.runtime.device import (
 )
 from samoyeds_gen.runtime.disassembly import disassemble
 from samoyeds_gen.runtime.launch import LoadedKernel, load
-from samoyeds_gen.runtime.memory import DeviceBuffer, allocate, fetch, host_array, stage
+from samoyeds_gen.runtime.memory import DeviceBuffer, allocate, fetch, host_array, pad_rows, stage
 from samoyeds_gen.runtime.nvrtc import nvrtc_version
 from samoyeds_gen.runtime.report import ResourceReport, parse_log, require_clean
 
@@ -71,6 +71,7 @@ __all__ = [
     "host_array",
     "load",
     "nvrtc_version",
+    "pad_rows",
     "parse_log",
     "require_axes",
     "require_clean",

@@ -83,7 +83,7 @@ class ArrayView(NamedTuple):
         return f"{self.family} {self.dtype} {list(self.shape)} on {place}"
 
 
-def describe(array: Any, *, stream: Any = None) -> ArrayView:  # noqa: ANN401
+def describe(array: Any, *, stream: Any = None) -> ArrayView:
     """The view of a numpy array, a torch tensor (CPU or CUDA) or any object with DLPack.
 
     A DLPack object on a GPU is asked to make its data ready for `stream` (None: the current one
@@ -189,7 +189,7 @@ def _numpy_view(array: np.ndarray[Any, Any]) -> ArrayView:
     return ArrayView("host", array.ctypes.data, array.shape, strides, name, -1, "numpy", array)
 
 
-def _torch_view(torch: Any, tensor: Any) -> ArrayView:  # noqa: ANN401
+def _torch_view(torch: Any, tensor: Any) -> ArrayView:
     name = str(tensor.dtype)[6:]
     if name not in _NUMPY_DTYPES:
         raise _unknown_dtype(name)
@@ -209,7 +209,7 @@ def _torch_view(torch: Any, tensor: Any) -> ArrayView:  # noqa: ANN401
     return ArrayView("host", tensor.data_ptr(), shape, strides, name, -1, "torch", tensor)
 
 
-def _dlpack_view(array: Any, stream: Any) -> ArrayView:  # noqa: ANN401
+def _dlpack_view(array: Any, stream: Any) -> ArrayView:
     kind, ordinal = (int(part) for part in array.__dlpack_device__())
     family: Literal["cupy", "dlpack"] = "dlpack"
     if type(array).__module__.partition(".")[0] == "cupy":
@@ -232,7 +232,7 @@ def _dlpack_view(array: Any, stream: Any) -> ArrayView:  # noqa: ANN401
 
 
 def _strided_view(
-    array: Any,  # noqa: ANN401
+    array: Any,
     stream: int,
     kind: Literal["host", "device"],
     device: int,

@@ -180,7 +180,7 @@ def context(ordinal: int) -> Iterator[None]:
         call(driver.cuCtxPopCurrent, doing="returning to the previous device")
 
 
-def stream_handle(stream: Any) -> int:  # noqa: ANN401
+def stream_handle(stream: Any) -> int:
     """The driver's handle of a stream: an int, a torch or cupy stream, or `__cuda_stream__`.
 
     None is the legacy default stream, 0. LaunchError for anything else.
@@ -220,7 +220,7 @@ def current_stream(ordinal: int) -> int:
     return int(torch.cuda.current_stream(ordinal).cuda_stream)
 
 
-def synchronise(stream: Any = None) -> None:  # noqa: ANN401
+def synchronise(stream: Any = None) -> None:
     """Wait for all work of a stream; LaunchError without a GPU or when a kernel on it failed.
 
     None is the legacy default stream of this thread's context, of device 0 when it has none.

@@ -61,7 +61,7 @@ _EXPLAINED: dict[str, tuple[str, str]] = {
 }
 
 
-def call(function: Callable[..., Any], *arguments: object, doing: str) -> Any:  # noqa: ANN401
+def call(function: Callable[..., Any], *arguments: object, doing: str) -> Any:
     """Call a function of cuda.bindings.driver and return its results without the status.
 
     One result comes bare, several as a tuple, none as None. `doing` completes the sentence

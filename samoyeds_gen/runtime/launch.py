@@ -112,7 +112,7 @@ class LoadedKernel:
         grid: Extent,
         threads: Extent,
         arguments: Sequence[Any],
-        stream: Any = None,  # noqa: ANN401
+        stream: Any = None,
     ) -> None:
         """Queue one launch of `grid` blocks of `threads` threads and return at once.
 
@@ -130,8 +130,12 @@ class LoadedKernel:
         if frame.extents != (grid, threads):
             frame.resize(self, grid, threads)
         frame.arguments.pack(arguments)
+        self.queue(frame, stream if type(stream) is int else stream_handle(stream))
+
+    def queue(self, frame: "_Frame", stream: int) -> None:
+        """Hand a packed frame to the driver; LaunchError with its error name when it refuses."""
         config = frame.config
-        config.hStream = stream if type(stream) is int else stream_handle(stream)
+        config.hStream = stream
         if int(driver.cuCtxGetCurrent()[1]) == self._context:
             (status,) = driver.cuLaunchKernelEx(config, self._function, frame.arguments.pointers, 0)
         else:
@@ -140,7 +144,17 @@ class LoadedKernel:
                     config, self._function, frame.arguments.pointers, 0
                 )
         if status != _SUCCESS:
-            raise refusal(status, self._doing(grid, threads))
+            raise refusal(status, self._doing(*(frame.extents or (0, 0))))
+
+    def prepare(self, grid: Extent, threads: Extent, arguments: Sequence[Any]) -> "PreparedLaunch":
+        """The launch of these extents and arguments, packed once to be queued again and again.
+
+        Raises LaunchError as `launch`. Use it from one thread at a time.
+        """
+        frame = _Frame(self)
+        frame.resize(self, grid, threads)
+        frame.arguments.pack(arguments)
+        return PreparedLaunch(self, frame)
 
     def blocks_per_multiprocessor(self, threads: int) -> int:
         """How many blocks of `threads` threads are resident on one multiprocessor together."""
@@ -167,6 +181,22 @@ class LoadedKernel:
             f"launching kernel {self.entry} with grid {_three(grid)}, threads {_three(threads)} "
             f"and {self.shared_bytes} bytes of dynamic shared memory on {self.device}"
         )
+
+
+class PreparedLaunch:
+    """A launch whose arguments are packed; made by `LoadedKernel.prepare`."""
+
+    __slots__ = ("_frame", "_kernel")
+
+    def __init__(self, kernel: LoadedKernel, frame: "_Frame") -> None:
+        self._kernel = kernel
+        self._frame = frame
+
+    def __call__(self, position: int, address: int, stream: int) -> None:
+        """Queue it on `stream` with the pointer argument at `position` replaced by `address`."""
+        kernel, frame = self._kernel, self._frame
+        frame.arguments.replace_pointer(position, address)
+        kernel.queue(frame, stream)
 
 
 class _Frame:

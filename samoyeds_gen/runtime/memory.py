@@ -38,7 +38,7 @@ class DeviceBuffer:
         self._finalizer()
 
 
-def stage(array: Any, device: int, *, stream: Any = None) -> ArrayView:  # noqa: ANN401
+def stage(array: Any, device: int, *, stream: Any = None) -> ArrayView:
     """Copy a host array (numpy, torch CPU, DLPack) to GPU `device`, in C order.
 
     Returns a device view of the same family with the same shape, which owns its memory. The copy
@@ -64,11 +64,34 @@ def stage(array: Any, device: int, *, stream: Any = None) -> ArrayView:  # noqa:
     return staged
 
 
+def pad_rows(view: ArrayView, multiple: int, *, stream: Any = None) -> ArrayView:
+    """A copy of a device array [rows, columns] whose rows are padded with zeros, on its GPU.
+
+    Row lengths and strides of the copy are whole multiples of `multiple` elements; the view keeps
+    the shape. Queued on `stream`. Raises LaunchError when the memory does not suffice.
+    """
+    rows, columns = view.shape
+    width = -(-columns // multiple) * multiple
+    padded = _allocate((rows, width), view.dtype, view.device, view.family)
+    queue = stream_handle(stream)
+    doing = f"padding the rows of {view}"
+    with context(view.device):
+        nbytes = rows * width * view.itemsize
+        call(driver.cuMemsetD8Async, padded.pointer, 0, nbytes, queue, doing=doing)
+        copy = driver.CUDA_MEMCPY2D()
+        copy.srcMemoryType = copy.dstMemoryType = driver.CUmemorytype.CU_MEMORYTYPE_DEVICE
+        copy.srcDevice, copy.srcPitch = view.pointer, view.strides[0] * view.itemsize
+        copy.dstDevice, copy.dstPitch = padded.pointer, width * view.itemsize
+        copy.WidthInBytes, copy.Height = columns * view.itemsize, rows
+        call(driver.cuMemcpy2DAsync, copy, queue, doing=doing)
+    return padded._replace(shape=view.shape)
+
+
 def fetch(
     view: ArrayView,
     *,
     into: ArrayView | None = None,
-    stream: Any = None,  # noqa: ANN401
+    stream: Any = None,
 ) -> np.ndarray[Any, Any]:
     """Copy a C-ordered device array to the host, after all work queued on `stream`.
 
@@ -117,7 +140,7 @@ def allocate(
     dtype: str,
     *,
     like: ArrayView,
-    stream: Any = None,  # noqa: ANN401
+    stream: Any = None,
 ) -> tuple[Any, ArrayView]:
     """A new uninitialised C-ordered array of the family and place of `like`, and its view.
 
@@ -163,7 +186,7 @@ class _HostMemory:
         }
 
 
-def _allocate(shape: tuple[int, ...], dtype: str, device: int, family: Any) -> ArrayView:  # noqa: ANN401
+def _allocate(shape: tuple[int, ...], dtype: str, device: int, family: Any) -> ArrayView:
     nbytes = int(np.prod(shape, dtype=np.int64)) * numpy_dtype(dtype).itemsize
     buffer = DeviceBuffer(nbytes, device)
     return ArrayView(

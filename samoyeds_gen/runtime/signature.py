@@ -99,7 +99,15 @@ class Arguments:
     thread needs its own.
     """
 
-    __slots__ = ("_buffer", "_packer", "_pointers", "_signature", "_structures", "pointers")
+    __slots__ = (
+        "_buffer",
+        "_offsets",
+        "_packer",
+        "_pointers",
+        "_signature",
+        "_structures",
+        "pointers",
+    )
 
     def __init__(self, signature: Signature) -> None:
         self._signature = signature
@@ -109,7 +117,7 @@ class Arguments:
         start = -ctypes.addressof(self._buffer) % alignment
         self._buffer = (ctypes.c_char * self._packer.size).from_buffer(self._buffer, start)
         base = ctypes.addressof(self._buffer)
-        offsets = signature.offsets
+        offsets = self._offsets = signature.offsets
         self._pointers = (ctypes.c_void_p * max(len(offsets), 1))(
             *(base + offset for offset in offsets)
         )
@@ -129,6 +137,10 @@ class Arguments:
             except (struct.error, OverflowError):
                 pass  # convert says what is wrong, or accepts what struct does not
         self._packer.pack_into(self._buffer, 0, *self._signature.convert(arguments))
+
+    def replace_pointer(self, position: int, address: int) -> None:
+        """Overwrite the pointer at `position`, leaving the other arguments as they are packed."""
+        struct.pack_into("<Q", self._buffer, self._offsets[position], address)
 
     def __bytes__(self) -> bytes:
         return bytes(self._buffer)
@@ -158,7 +170,7 @@ def _parameter(match: re.Match[str]) -> Parameter:
     return Parameter("integer", bits // 8, bits // 8, _INTEGERS[bits])
 
 
-def _converted(parameter: Parameter, value: Any) -> int | float | bytes:  # noqa: ANN401
+def _converted(parameter: Parameter, value: Any) -> int | float | bytes:
     match parameter.kind:
         case "integer":
             bits = 8 * parameter.nbytes
@@ -177,7 +189,7 @@ def _converted(parameter: Parameter, value: Any) -> int | float | bytes:  # noqa
             return content
 
 
-def _structure(parameter: Parameter, value: Any) -> bytes:  # noqa: ANN401
+def _structure(parameter: Parameter, value: Any) -> bytes:
     if hasattr(value, "getPtr"):
         return ctypes.string_at(int(value.getPtr()), parameter.nbytes)
     return bytes(memoryview(value))

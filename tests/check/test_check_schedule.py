@@ -9,11 +9,11 @@ import pytest
 from faults import FAULTS, SUBJECTS
 
 import samoyeds_gen.kernel.kernel as kernel_module
-from samoyeds_gen.check import PROFILES, check_schedule, subjects_of
+from samoyeds_gen.check import PROFILES, Profile, check_schedule, subjects_of
 from samoyeds_gen.check.strategies import SHIPPED
-from samoyeds_gen.check.work import Drawn
+from samoyeds_gen.check.work import Drawn, Listed
 from samoyeds_gen.compiler import emit
-from samoyeds_gen.errors import ScheduleError
+from samoyeds_gen.errors import LaunchError, ScheduleError
 from samoyeds_gen.formats import Format
 from samoyeds_gen.language import Schedule
 
@@ -170,6 +170,39 @@ def test_the_nightly_profile_has_a_hundred_thousand_examples():
     nightly = next(each for each in PROFILES if each.name == "nightly")
     assert nightly.examples == 100_000
     assert nightly.drawn > 0
+
+
+def test_a_lost_gpu_ends_the_work_on_it(monkeypatch):
+    """After a failed launch every later one fails too, and says nothing."""
+
+    def fail(variant, inputs, device, poison=0):
+        raise LaunchError("an illegal memory access was encountered")
+
+    monkeypatch.setattr("samoyeds_gen.check.trial.run_kernel", fail)
+    subjects = (SUBJECTS["exchange"], SUBJECTS["prefix"])
+    result = Listed(subjects, (20, 20), "gpu", 0).run()
+    assert [each.examples for each in result.kernels] == [1]
+    assert result.kernels[0].failure.kind == "launch failed"
+    assert str(result.kernels[0].failure).startswith("launch failed on the GPU: an illegal memory")
+    with pytest.raises(LaunchError):
+        Listed(subjects, (1, 1), "cpu", 0).run()
+
+
+@pytest.mark.parametrize("profile", ["default", "nightly"])
+def test_a_source_that_is_none_is_refused_before_anything_runs(profile, tmp_path):
+    with pytest.raises(ScheduleError, match="no schedule file"):
+        check_schedule(tmp_path / "none.py", profile=profile, device="cpu")
+    with pytest.raises(ScheduleError, match="fold-format: "):
+        check_schedule(TINY, profile=profile, device="cpu", format=Format(2, 4, 32))
+
+
+def test_nightly_draws_schedules(monkeypatch):
+    monkeypatch.setattr("samoyeds_gen.check.profiles.PROFILES", (Profile("nightly", 12, drawn=4),))
+    report = check_schedule("ssmm_sm80", profile="nightly", device="cpu", format=Format(1, 2, 64))
+    assert report.passed, str(report)
+    assert report.examples == {"cpu": 12}
+    assert {str(each.subject.problem.format) for each in report.kernels} == {"1,2,64"}
+    assert len({each.subject.schedule for each in report.kernels}) > 1
 
 
 def test_processes_give_the_report_that_one_process_gives():

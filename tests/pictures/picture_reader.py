@@ -41,6 +41,26 @@ def texts(svg: str) -> list[str]:
     return [each.text for each in shapes(svg, "text")]
 
 
+def box(text: Shape) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom of a text, a little smaller than it is."""
+    size = text.number("font-size")
+    wide = 0.9 * text_width(text.text, size)
+    anchor = text.attributes.get("text-anchor", "start")
+    left = text.number("x") - {"start": 0, "middle": wide / 2, "end": wide}[anchor]
+    return left, text.number("y") - 0.7 * size, left + wide, text.number("y")
+
+
+def collisions(svg: str) -> list[tuple[str, str]]:
+    """Pairs of texts that stand on each other."""
+    boxes = [(text.text, box(text)) for text in shapes(svg, "text")]
+    return [
+        (one, other)
+        for place, (one, a) in enumerate(boxes)
+        for other, b in boxes[:place]
+        if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+    ]
+
+
 def outside(svg: str) -> list[Shape]:
     """Shapes that reach beyond the card."""
     root = ET.fromstring(svg)
@@ -52,10 +72,8 @@ def outside(svg: str) -> list[Shape]:
         if left < 0 or right > width or bottom > height:
             lost.append(rect)
     for text in shapes(svg, "text"):
-        wide = 0.9 * text_width(text.text, text.number("font-size"))
-        anchor = text.attributes.get("text-anchor", "start")
-        left = text.number("x") - {"start": 0, "middle": wide / 2, "end": wide}[anchor]
-        if left < 0 or left + wide > width or text.number("y") > height:
+        left, _, right, bottom = box(text)
+        if left < 0 or right > width or bottom > height:
             lost.append(text)
     return lost
 

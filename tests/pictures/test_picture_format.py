@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 import pytest
-from picture_reader import outside, shapes, texts
+from picture_reader import collisions, outside, shapes, texts
 
 from samoyeds_gen.formats import Format
 from samoyeds_gen.pictures import draw_format
@@ -52,6 +52,7 @@ def test_the_nibble_belongs_to_the_positions(format):
 def test_words_fit_the_card_and_name_the_format(format):
     svg = draw_format(format)
     assert outside(svg) == []
+    assert collisions(svg) == []
     assert f"Format ({format})" in texts(svg)
     assert f"{100 * format.density:g} %" in " ".join(texts(svg))
     assert svg == draw_format(format)

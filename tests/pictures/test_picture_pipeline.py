@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from picture_reader import outside, plan_of, shapes, texts
+from picture_reader import collisions, outside, plan_of, shapes, texts
 
 from samoyeds_gen.compiler import compile_plan
 from samoyeds_gen.pictures import draw_pipeline
@@ -62,6 +62,7 @@ def test_labels_name_stages_and_iterations(svg):
     assert all(f"stage {stage}" in words for stage in stages)
     assert "prologue" in words
     assert outside(svg) == []
+    assert collisions(svg) == []
 
 
 def test_the_wait_of_the_plan_is_in_the_legend():

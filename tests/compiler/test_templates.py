@@ -1,0 +1,163 @@
+"""Templates arrange and do not decide: what they may contain is held here, over their syntax."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from jinja2 import StrictUndefined, UndefinedError, nodes
+
+from samoyeds_gen.assets import asset_directory
+from samoyeds_gen.check.covering import covering
+from samoyeds_gen.compiler import compile_plan, emit, first_violation
+from samoyeds_gen.compiler.emit import environment
+from samoyeds_gen.formats import Format
+from samoyeds_gen.language import (
+    ACTIVATIONS,
+    FOLDS,
+    layouts,
+    load_schedule,
+    make_ssmm,
+    target_named,
+)
+from samoyeds_gen.language.schedule import Layout, Stationary
+
+FILES = sorted(asset_directory("templates").glob("*.jinja"))
+NAMES = [path.name for path in FILES]
+MOST_ARGUMENTS = 6
+SHARE_OF_CONTROL = 0.10
+FIELD = "\0"
+FORBIDDEN = (
+    nodes.Assign, nodes.AssignBlock, nodes.BinExpr, nodes.Not, nodes.Neg, nodes.Compare,
+    nodes.CondExpr, nodes.Concat, nodes.Test, nodes.Slice, nodes.Include, nodes.Extends,
+)  # fmt: skip
+
+
+def tree(name):
+    env = environment()
+    return env.parse(env.loader.get_source(env, name)[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_arithmetic_no_comparison_no_assignment(name):
+    for kind in FORBIDDEN:
+        found = [node.lineno for node in tree(name).find_all(kind)]
+        assert not found, f"{kind.__name__} at lines {found}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_constant_is_printed(name):
+    """`= {{0}}` in C++ would silently become `= 0`."""
+    for output in tree(name).find_all(nodes.Output):
+        for node in output.nodes:
+            assert not isinstance(node, nodes.Const), f"line {node.lineno}"
+            assert isinstance(
+                node, nodes.TemplateData | nodes.Getattr | nodes.Name | nodes.Call | nodes.Filter
+            )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_indent_filters(name):
+    assert {node.name for node in tree(name).find_all(nodes.Filter)} <= {"indent"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_conditions_are_plain_fields_and_do_not_nest(name):
+    for node in tree(name).find_all(nodes.If):
+        assert isinstance(node.test, nodes.Getattr | nodes.Name), f"line {node.lineno}"
+        assert not node.elif_
+        inner = [each for part in node.body for each in part.find_all(nodes.If)]
+        assert not inner, f"an if inside the if of line {node.lineno}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loops_run_over_sequences_of_the_plan(name):
+    for node in tree(name).find_all(nodes.For):
+        source = node.iter
+        counted = isinstance(source, nodes.Call) and source.node.name == "range"
+        assert counted or isinstance(source, nodes.Getattr), f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_macros_take_few_arguments(name):
+    for macro in tree(name).find_all(nodes.Macro):
+        assert len(macro.args) <= MOST_ARGUMENTS, macro.name
+
+
+def test_control_lines_are_few():
+    text = "".join(path.read_text() for path in FILES)
+    control = re.findall(r"^\s*//%\s*(?:if|else|endif|for|endfor)\b", text, re.MULTILINE)
+    assert len(control) <= SHARE_OF_CONTROL * text.count("\n")
+
+
+FACTORS = {
+    "format": (Format(1, 1, 64), Format(1, 2, 16), Format(1, 2, 128), Format(3, 7, 48)),
+    "fold": FOLDS,
+    "k": (64, 128),
+    "fragments": (1, 2),
+    "index": (None, "int64"),
+    "bias": (False, True),
+    "scale": (False, True),
+    "activation": (None, *ACTIVATIONS),
+    "output": ("bfloat16", "float32"),
+}
+
+
+def emitted(row):
+    """The kernel of one combination, or None where it is not legal."""
+    made = make_ssmm(
+        row["format"],
+        "bfloat16",
+        out_dtype=row["output"],
+        index=row["index"],
+        bias=row["bias"],
+        scale=row["scale"],
+        activation=row["activation"],
+    )
+    base = load_schedule("ssmm_sm80", row["format"], made.dtype)
+    layout = (layouts.swizzle_for_row(row["k"]).name, layouts.swizzle_for_row(2 * row["k"]).name)
+    schedule = replace(
+        base,
+        tile=replace(base.tile, k=row["k"]),
+        layout=Layout(*layout),
+        stationary=Stationary(row["fold"]),
+        pipeline=replace(base.pipeline, stages=2, fragments=row["fragments"]),
+    )
+    legal = first_violation(schedule, made, target_named("sm_80")) is None
+    return emit(compile_plan(schedule, made)) if legal else None
+
+
+def test_every_macro_is_used():
+    """A macro that no kernel of a covering set contains is dead."""
+    rows = covering(FACTORS, legal=lambda row: emitted(row) is not None)
+    lines = {line.strip() for row in rows for line in emitted(row).splitlines()}
+    for name in NAMES:
+        for macro in tree(name).find_all(nodes.Macro):
+            text = "".join(
+                part.data if isinstance(part, nodes.TemplateData) else FIELD
+                for output in macro.find_all(nodes.Output)
+                for part in output.nodes
+            )
+            # Lines without a printed field stand in the kernel as they stand here.
+            whole = {line.strip() for line in text.splitlines() if FIELD not in line}
+            whole = {line for line in whole if len(line) > 4}
+            assert not whole or whole & lines, f"{name}: {macro.name}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ascii_without_tabs_or_trailing_blanks(name):
+    text = (asset_directory("templates") / name).read_text()
+    assert text.isascii()
+    assert "\t" not in text
+    assert not re.search(r"[ ]+$", text, re.MULTILINE)
+
+
+def test_a_misspelt_field_is_an_error():
+    env = environment()
+    assert env.undefined is StrictUndefined
+    with pytest.raises(UndefinedError):
+        env.from_string("{{ kernel.nothing }}").render(kernel=object())
+
+
+def test_operand_lists_of_inline_assembly_pass_untouched():
+    text = '"{%0, %1}, [%2];" // {# not a comment #}'
+    assert environment().from_string(text).render() == text
