@@ -1,7 +1,9 @@
-// ssmm_sm80_prefix_1_2_64_bf16: out[i, :] = tokens[i, :] times the transposed sparse weight.
+// ssmm_sm80_prefix_1_2_64_bf16:
+// out[i, :] = tokens[i, :] times the transposed sparse weight.
 //
 // Generated from schedules/ssmm_sm80_prefix.py and templates/cp_async_ring.cu.jinja.
-// Do not edit: run `samoyeds-gen emit`. Schedule 1cacdda3803d, written for sm_80.
+// Do not edit: run `samoyeds-gen emit`.
+// Schedule 1cacdda3803d, written for sm_80.
 
 // Format: N of every M sub-rows of V columns are kept, 2:4 sparse inside.
 constexpr int kFormatN = 1;  // kept sub-rows a block
@@ -11,7 +13,6 @@ constexpr int kFormatV = 64;  // dense columns a block
 constexpr int kTileM = 256;  // output features a CTA
 constexpr int kTileN = 56;  // tokens a CTA
 constexpr int kTileK = 128;  // dense columns a stage
-constexpr int kTileRows = 128;  // fragment rows a CTA
 constexpr int kTileFragments = 8;  // fragments of 16 rows a CTA
 constexpr int kWeightRows = 128;  // stored rows a tile touches
 constexpr int kStages = 3;  // depth of the ring
@@ -24,7 +25,7 @@ constexpr int kCtasPerSm = 2;  // resident CTAs the compiler makes room for
 constexpr int kSets = 2;  // accumulator sets
 constexpr int kFragmentsM = 2;  // fragments of 16 rows
 constexpr int kFragmentsN = 7;  // fragments of 8 tokens
-constexpr int kFragmentBuffers = 2;  // fragments held for each of them
+constexpr int kFragmentBuffers = 2;  // buffers of weight fragments
 constexpr int kFeaturesPerRow = 2;  // output features of one fragment row
 constexpr int kWarpFeatures = 64;  // output features a warp
 constexpr int kWarpTokens = 56;  // tokens a warp
@@ -32,7 +33,7 @@ constexpr int kStepK = 32;  // dense columns a matrix step
 constexpr int kStepsPerWord = 2;  // steps one metadata word feeds
 constexpr int kMetadataWords = 2;  // metadata words a lane, fragment and tile
 // Steps and fold words.
-constexpr int kSteps = 4;  // matrix steps a tile
+constexpr int kTileRows = 128;  // fragment rows a CTA
 constexpr int kTilesPerWord = 16;  // tiles one fold word covers
 constexpr int kEntriesPerWord = 32;  // V-blocks one fold word covers
 constexpr int kBlocksPerTile = 2;  // V-blocks a tile
@@ -74,6 +75,13 @@ static_assert(kFormatV % 16 == 0, "a V-block is a whole number of 16-byte chunks
 
 typedef unsigned short Element;  // the bits of one bfloat16
 typedef unsigned short Output;  // bfloat16
+// threadIdx.x, read where it is asked for and not kept from earlier.
+__device__ __forceinline__ int thread_index() {
+  int index;
+  asm volatile("mov.u32 %0, %tid.x;" : "=r"(index));
+  return index;
+}
+
 // Copy 16 bytes from global to shared memory; only the first `bytes` are read, the rest is zero.
 __device__ __forceinline__ void cp_async_16b(unsigned to, const void* from, int bytes) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
@@ -171,8 +179,6 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   const int group_rows = min(tiles_m - group * kRasterGroup, kRasterGroup);
   const int tile_m = group * kRasterGroup + in_group % group_rows;
   const int tile_n = in_group / group_rows;
-  const int first_token = tile_n * kTileN + warp_n * kWarpTokens;
-  const int first_feature = tile_m * kTileM + warp_m * kWarpFeatures;
 
   // The stored matrix: k padded to whole V-blocks, N stored rows for every M features.
   const int stored_k = (k + kFormatV - 1) / kFormatV * kFormatV;
@@ -192,17 +198,20 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   const int weight_rows_left = stored_rows - first_stored_row - weight_copy_row;
   const int weight_columns_left = stored_k / 2 - weight_copy_column;
   const Element* const weight_source =
-      weight + static_cast<long long>(first_stored_row + weight_copy_row) * (stored_k / 2) + weight_copy_column;
+      weight + static_cast<long long>(first_stored_row + weight_copy_row) * (stored_k / 2) +
+      weight_copy_column;
   const unsigned weight_target =
       shared_base + kWeightRing + swizzle_weight(weight_copy_row * kWeightRowBytes + weight_copy_column * 2);
   const auto copy_weight = [&](int tile) {
     const int column = tile * (kTileK / 2);
+    const Element* from = weight_source + column;
 #pragma unroll
     for (int i = 0; i < kWeightCopies; ++i) {
       const int row = i * kWeightCopyRows;
       const bool exists = row < weight_rows_left && column < weight_columns_left;
       const unsigned to = weight_target + write_stage * kWeightStage + row * kWeightRowBytes;
-      cp_async_16b(to, weight_source + row * (stored_k / 2) + column, exists ? 16 : 0);
+      cp_async_16b(to, from, exists ? 16 : 0);
+      from += kWeightCopyRows * (stored_k / 2);
     }
   };
 
@@ -212,32 +221,37 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   const int token_copy_column = threadIdx.x % (kTokenRowBytes / 16) * 8;
   const int token_rows_left = n - tile_n * kTileN - token_copy_row;
   const int token_columns_left = k - token_copy_column;
-  const Element* const token_source = tokens + (tile_n * kTileN + token_copy_row) * token_stride + token_copy_column;
+  const Element* const token_source =
+      tokens + (tile_n * kTileN + token_copy_row) * token_stride + token_copy_column;
   const unsigned token_target =
       shared_base + kTokenRing + swizzle_tokens(token_copy_row * kTokenRowBytes + token_copy_column * 2);
   const auto copy_tokens = [&](int tile) {
     const int bytes = tile * kTileK < token_columns_left ? 16 : 0;
+    const Element* from = token_source + tile * kTileK;
 #pragma unroll
     for (int i = 0; i < kTokenCopies; ++i) {
       const int row = i * kTokenCopyRows;
       const unsigned to = token_target + write_stage * kTokenStage + row * kTokenRowBytes;
-      cp_async_16b(to, token_source + row * token_stride + tile * kTileK, row < token_rows_left ? bytes : 0);
+      cp_async_16b(to, from, row < token_rows_left ? bytes : 0);
+      from += kTokenCopyRows * token_stride;
     }
   };
 
   // Metadata: one word a lane, fragment and 64 columns, stored in the order the lanes read them.
   const int fragment_words = tiles_k * kMetadataWords * 32;
+  const long long metadata_fragment =
+      static_cast<long long>(tile_m) * kTileFragments + threadIdx.x / (kMetadataWords * 8);
   const unsigned* const metadata_source =
-      metadata + (static_cast<long long>(tile_m) * kTileFragments + threadIdx.x / (kMetadataWords * 8)) * fragment_words +
-      threadIdx.x % (kMetadataWords * 8) * 4;
+      metadata + metadata_fragment * fragment_words + threadIdx.x % (kMetadataWords * 8) * 4;
   const unsigned metadata_target = shared_base + kMetadataRing + threadIdx.x * 16;
   const auto copy_metadata = [&](int tile) {
 #pragma unroll
     for (int i = 0; i < kMetadataCopies; ++i) {
       const int fragment = i * (kThreads / (kMetadataWords * 8));
-      cp_async_16b(metadata_target + write_stage * kMetadataStage + i * kThreads * 16,
-                   metadata_source + fragment * fragment_words + tile * kMetadataWords * 32,
-                   tile < tiles_k ? 16 : 0);
+      const unsigned to = metadata_target + write_stage * kMetadataStage + i * kThreads * 16;
+      const unsigned* const from =
+          metadata_source + fragment * fragment_words + tile * kMetadataWords * 32;
+      cp_async_16b(to, from, tile < tiles_k ? 16 : 0);
     }
   };
   unsigned metadata_word[kFragmentsM][kMetadataWords];
@@ -247,7 +261,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   const auto load_metadata = [&](int word) {
 #pragma unroll
     for (int f = 0; f < kFragmentsM; ++f) {
-      metadata_word[f][word] = metadata_lane[read_stage * (kMetadataStage / 4) + (f * kMetadataWords + word) * 32];
+      const int at = (f * kMetadataWords + word) * 32;
+      metadata_word[f][word] = metadata_lane[read_stage * (kMetadataStage / 4) + at];
     }
   };
 
@@ -255,7 +270,6 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   // what the others leave. One more word of zeros follows the last.
   const int fold_words = (stored_k / kFormatV + kEntriesPerWord - 1) / kEntriesPerWord + 1;
   const unsigned* const fold_source = selectors;
-  const int first_row = (tile_m * kWarpsM + warp_m) * kFragmentsM * 16 + lane / 4;
   const int rows = tiles_m * kTileRows;
   const auto copy_fold = [&](int tile) {
 #pragma unroll
@@ -263,9 +277,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
       const int chunk = threadIdx.x + i * kThreads;
       const int plane = chunk / (kTileRows / 4);
       const long long word = plane * fold_words + tile / kTilesPerWord;
-      if (threadIdx.x + i * kThreads < kFoldStage / 16) cp_async_16b(shared_base + kFoldRing + write_stage * kFoldStage + chunk * 16,
-                   fold_source + word * rows + tile_m * kTileRows + chunk % (kTileRows / 4) * 4,
-                   tile < tiles_k ? 16 : 0);
+      const unsigned to = shared_base + kFoldRing + write_stage * kFoldStage + chunk * 16;
+      const unsigned* const from =
+          fold_source + word * rows + tile_m * kTileRows + chunk % (kTileRows / 4) * 4;
+      if (threadIdx.x + i * kThreads < kFoldStage / 16) cp_async_16b(to, from, tile < tiles_k ? 16 : 0);
     }
   };
   const unsigned* const fold_lane = reinterpret_cast<const unsigned*>(
@@ -280,44 +295,55 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
       for (int f = 0; f < kFragmentsM; ++f) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          fold_word[p][f][half] = fold_lane[read_stage * (kFoldStage / 4) + p * kTileRows + f * 16 + half * 8];
+          const int at = p * kTileRows + f * 16 + half * 8;
+          fold_word[p][f][half] = fold_lane[read_stage * (kFoldStage / 4) + at];
         }
       }
     }
   };
 
-  // Fragments; of two buffers one is loaded while the other is multiplied. A step flips the
-  // chunk bits of this lane's ldmatrix offsets, a fragment of 16 or 8 rows adds to them.
+  // Weight fragments; of two buffers one is loaded while the other is multiplied. A step flips the
+  // chunk bits of this lane's ldmatrix offset, a fragment of 16 rows adds to it.
   unsigned weight_fragment[kFragmentBuffers][kFragmentsM][4];
-  unsigned token_fragment[kFragmentBuffers][kFragmentsN][4];
   const int weight_row = warp_m * kFragmentsM * 16 + lane % 16;
   const unsigned weight_lane = swizzle_weight(weight_row * kWeightRowBytes + lane / 16 * 16);
-  const int token_row = warp_n * kWarpTokens + lane % 8;
-  const unsigned token_lane = swizzle_tokens(token_row * kTokenRowBytes + lane / 8 * 16);
-  const auto load_fragments = [&](int buffer, int step, int tile) {
-    const unsigned weight_stage = shared_base + kWeightRing + read_stage * kWeightStage;
-    const unsigned token_stage = shared_base + kTokenRing + read_stage * kTokenStage;
+  const auto load_weight = [&](int buffer, int step, int tile) {
+    const unsigned stage = shared_base + kWeightRing + read_stage * kWeightStage;
 #pragma unroll
     for (int f = 0; f < kFragmentsM; ++f) {
       ldmatrix_x4(weight_fragment[buffer][f],
-                  weight_stage + f * 16 * kWeightRowBytes + (weight_lane ^ (step * kStepK)));
-    }
-#pragma unroll
-    for (int t = 0; t < kFragmentsN; ++t) {
-      ldmatrix_x4(token_fragment[buffer][t],
-                  token_stage + t * 8 * kTokenRowBytes + (token_lane ^ (step * 2 * kStepK)));
+                  stage + f * 16 * kWeightRowBytes + (weight_lane ^ (step * kStepK)));
     }
   };
 
-  // All fragment pairs of one step.
-  const auto multiply = [&](int buffer, int step) {
+  // Token fragments, one buffer: a fragment is loaded for the next step as soon as it is used up.
+  unsigned token_fragment[kFragmentsN][4];
+  const int token_row = warp_n * kWarpTokens + lane % 8;
+  const unsigned token_lane = swizzle_tokens(token_row * kTokenRowBytes + lane / 8 * 16);
+  const auto load_token = [&](int t, int step) {
+    const unsigned stage = shared_base + kTokenRing + read_stage * kTokenStage;
+    ldmatrix_x4(token_fragment[t],
+                stage + t * 8 * kTokenRowBytes + (token_lane ^ (step * 2 * kStepK)));
+  };
+  const auto load_tokens = [&](int step) {
+#pragma unroll
+    for (int t = 0; t < kFragmentsN; ++t) load_token(t, step);
+  };
+
+  // One step of every fragment pair of a token fragment.
+  const auto multiply_token = [&](int t, int buffer, int step) {
 #pragma unroll
     for (int f = 0; f < kFragmentsM; ++f) {
+      mma_sp_m16n8k32(acc[0][f][t], weight_fragment[buffer][f], token_fragment[t],
+                      metadata_word[f][step / kStepsPerWord], step % kStepsPerWord);
+    }
+  };
+
+  const auto multiply_and_load = [&](int buffer, int step, int next) {
 #pragma unroll
-      for (int t = 0; t < kFragmentsN; ++t) {
-        mma_sp_m16n8k32(acc[0][f][t], weight_fragment[buffer][f], token_fragment[buffer][t],
-                        metadata_word[f][step / kStepsPerWord], step % kStepsPerWord);
-      }
+    for (int t = 0; t < kFragmentsN; ++t) {
+      multiply_token(t, buffer, step);
+      load_token(t, next);
     }
   };
 
@@ -375,7 +401,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
 
   load_fold_words();
 
-  load_fragments(0, 0, 0);
+  load_weight(0, 0, 0);
+
+  load_tokens(0);
 
   // Main loop over k.
 #pragma unroll 1
@@ -390,25 +418,25 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
 
     load_metadata(1);
 
-    load_fragments(1, 1, tile);
+    load_weight(1, 1, tile);
 
     add_prefix(tile % kTilesPerWord * kBlocksPerTile + 0);
 
-    multiply(0, 0);
+    multiply_and_load(0, 0, 1);
 
-    load_fragments(0, 2, tile);
+    load_weight(0, 2, tile);
 
-    multiply(1, 1);
+    multiply_and_load(1, 1, 2);
 
-    load_fragments(1, 3, tile);
+    load_weight(1, 3, tile);
 
     add_prefix(tile % kTilesPerWord * kBlocksPerTile + 1);
 
-    multiply(0, 2);
+    multiply_and_load(0, 2, 3);
 
     cp_async_wait_1();
 
-    // The next tile is visible to every warp, and every warp has loaded the last fragments of this one, whose stage is filled next.
+    // The next tile is visible to every warp, and no warp still reads this one's stage.
     __syncthreads();
 
     read_stage = read_stage + 1 == kStages ? 0 : read_stage + 1;
@@ -417,75 +445,83 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
 
     load_fold_words();
 
-    load_fragments(0, 0, tile + 1);
+    load_weight(0, 0, tile + 1);
 
-    multiply(1, 3);
+    multiply_and_load(1, 3, 0);
   }
 
   // Epilogue.
-  cp_async_wait_0();
+  {
+    cp_async_wait_0();
 
-  // Staging reuses the bytes of the ring.
-  __syncthreads();
+    // Staging reuses the bytes of the ring.
+    __syncthreads();
 
-  // No V-block follows the last one.
+    // No V-block follows the last one.
 #pragma unroll
-  for (int p = 0; p < kSets - 1; ++p) add_prefix_sums(p, selected[p], 0);
+    for (int p = 0; p < kSets - 1; ++p) add_prefix_sums(p, selected[p], 0);
 
-  // Stage 8 tokens of this warp in shared memory, then store them 16 bytes a lane.
-  unsigned char* const staging = shared + kStaging + threadIdx.x / 32 * 8 * kStagingStride;
-  const bool aligned = out_stride % kChunkElements == 0;
+    // Stage 8 tokens of this warp in shared memory, then store them 16 bytes a lane. Places are
+    // derived anew, so that they take no registers during the main loop.
+    const int thread = thread_index();
+    const int lane = thread % 32;
+    const int first_token = tile_n * kTileN + thread / 32 / kWarpsM * kWarpTokens;
+    const int first_feature = tile_m * kTileM + thread / 32 % kWarpsM * kWarpFeatures;
+    unsigned char* const staging = shared + kStaging + thread / 32 * 8 * kStagingStride;
+    const bool aligned = out_stride % kChunkElements == 0;
 #pragma unroll
-  for (int t = 0; t < kFragmentsN; ++t) {
-    __syncwarp();
+    for (int t = 0; t < kFragmentsN; ++t) {
+      __syncwarp();
 #pragma unroll
-    for (int c = 0; c < 4; ++c) {
-      const int half = c / 2;
-      const int token = lane % 4 * 2 + c % 2;
+      for (int c = 0; c < 4; ++c) {
+        const int half = c / 2;
+        const int token = lane % 4 * 2 + c % 2;
 #pragma unroll
-      for (int f = 0; f < kFragmentsM; ++f) {
-        const int feature = (f * 16 + half * 8 + lane / 4) * kFeaturesPerRow;
-        // The last row of a block is what the others leave of the running sum.
-        float value[kFeaturesPerRow];
-        value[kFeaturesPerRow - 1] = acc[0][f][t][c];
+        for (int f = 0; f < kFragmentsM; ++f) {
+          const int feature = (f * 16 + half * 8 + lane / 4) * kFeaturesPerRow;
+          // The last row of a block is what the others leave of the running sum.
+          float value[kFeaturesPerRow];
+          value[kFeaturesPerRow - 1] = acc[0][f][t][c];
 #pragma unroll
-        for (int i = 0; i < kFeaturesPerRow - 1; ++i) {
-          value[i] = acc[i + 1][f][t][c];
-          value[kFeaturesPerRow - 1] -= value[i];
-        }
+          for (int i = 0; i < kFeaturesPerRow - 1; ++i) {
+            value[i] = acc[i + 1][f][t][c];
+            value[kFeaturesPerRow - 1] -= value[i];
+          }
 
-        float result[kFeaturesPerRow];
+          float result[kFeaturesPerRow];
 #pragma unroll
-        for (int i = 0; i < kFeaturesPerRow; ++i) {
-          result[i] = value[i];
-        }
-        unsigned char* const to = staging + token * kStagingStride + feature * sizeof(Output);
+          for (int i = 0; i < kFeaturesPerRow; ++i) {
+            result[i] = value[i];
+          }
+          unsigned char* const to = staging + token * kStagingStride + feature * sizeof(Output);
 #pragma unroll
-        for (int i = 0; i < kFeaturesPerRow; i += 2) {
-          stage_pair(to + i * sizeof(Output), result[i], result[i + 1]);
+          for (int i = 0; i < kFeaturesPerRow; i += 2) {
+            stage_pair(to + i * sizeof(Output), result[i], result[i + 1]);
+          }
         }
       }
-    }
-    __syncwarp();
+      __syncwarp();
+#pragma unroll 1
+      for (int chunk = lane; chunk < kStoreChunks; chunk += 32) {
+        const int token = chunk / (kStoreChunks / 8);
+        const int column = chunk % (kStoreChunks / 8) * kChunkElements;
+        const int place = first_token + t * 8 + token;
+        const int feature = first_feature + column;
+        if (place < n && feature < m) {
+          union {
+            uint4 whole;
+            Output each[kChunkElements];
+          } piece;
+          const unsigned char* const from = staging + token * kStagingStride + column * sizeof(Output);
+          piece.whole = *reinterpret_cast<const uint4*>(from);
+          Output* const row = out + place * out_stride + feature;
+          if (aligned && feature + kChunkElements <= m) {
+            *reinterpret_cast<uint4*>(row) = piece.whole;
+          } else {
 #pragma unroll
-    for (int chunk = lane; chunk < kStoreChunks; chunk += 32) {
-      const int token = chunk / (kStoreChunks / 8);
-      const int column = chunk % (kStoreChunks / 8) * kChunkElements;
-      const int place = first_token + t * 8 + token;
-      const int feature = first_feature + column;
-      if (place < n && feature < m) {
-        union {
-          uint4 whole;
-          Output each[kChunkElements];
-        } piece;
-        piece.whole = *reinterpret_cast<const uint4*>(staging + token * kStagingStride + column * sizeof(Output));
-        Output* const row = out + place * out_stride + feature;
-        if (aligned && feature + kChunkElements <= m) {
-          *reinterpret_cast<uint4*>(row) = piece.whole;
-        } else {
-#pragma unroll
-          for (int e = 0; e < kChunkElements; ++e) {
-            if (feature + e < m) row[e] = piece.each[e];
+            for (int e = 0; e < kChunkElements; ++e) {
+              if (feature + e < m) row[e] = piece.each[e];
+            }
           }
         }
       }

@@ -1,4 +1,4 @@
-"""Where the shipped templates and schedules lie: inside the wheel, or beside an editable install."""
+"""Where the shipped templates and schedules lie: in the wheel, or beside an editable install."""
 
 from pathlib import Path
 

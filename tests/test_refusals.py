@@ -92,10 +92,10 @@ RULE_ROWS = [
     rule("swizzle-row", "weight.data rows take 64 bytes at tile k=64, xor_128b is for rows of 128; use layouts.XOR_64B", replace(BASE, layout=Layout("xor_128b", "xor_128b"))),
     rule("swizzle-row", "tokens rows take 128 bytes at tile k=64, xor_64b is for rows of 64; use layouts.XOR_128B", replace(BASE, layout=Layout("xor_64b", "xor_64b"))),
     rule("resident-threads", "9 resident CTAs of 256 threads exceed the 2048 of a sm_80 SM; ask for fewer CTAs", replace(BASE, resident=replace(BASE.resident, ctas=9))),
-    rule("registers", "about 414 registers a thread are needed, 255 are there for 64 threads x 1 CTAs; use a smaller tile or more warps", replace(BASE, warps=Warps(1, 2))),
-    rule("registers", "about 150 registers a thread are needed, 64 are there for 256 threads x 4 CTAs; use a smaller tile or more warps", replace(BASE, resident=replace(BASE.resident, ctas=4))),
-    rule("shared-limit", "12 stages of 16384 bytes take 196608, sm_80 has 165888 for the ring of a CTA; use stages=10", pipeline(stages=12)),
-    rule("shared-limit", "7 stages of 16384 bytes take 114688, sm_86 has 100352 for the ring of a CTA; use stages=6", pipeline(stages=7), target="sm_86"),
+    rule("registers", "about 398 registers a thread are needed, 255 are there for 64 threads x 1 CTAs; use a smaller tile or more warps", replace(BASE, warps=Warps(1, 2))),
+    rule("registers", "about 134 registers a thread are needed, 64 are there for 256 threads x 4 CTAs; use a smaller tile or more warps", replace(BASE, resident=replace(BASE.resident, ctas=4))),
+    rule("shared-limit", "12 stages of 17920 bytes take 215040, sm_80 has 165888 for the ring of a CTA; use stages=9", pipeline(stages=12)),
+    rule("shared-limit", "7 stages of 17920 bytes take 125440, sm_86 has 100352 for the ring of a CTA; use stages=5", pipeline(stages=7), target="sm_86"),
 ]
 # fmt: on
 

@@ -18,7 +18,7 @@ class Profile:
 
 PROFILES = (
     Profile("quick", 72),
-    Profile("default", 288),
+    Profile("default", 240),
     Profile("thorough", 4_800),
     Profile("nightly", 100_000, drawn=400),
 )

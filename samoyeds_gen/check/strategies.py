@@ -34,6 +34,7 @@ INDICES = (None, "int32", "int64")
 WARPS = ((1, 2), (2, 1), (2, 2), (4, 1), (1, 4), (2, 4), (4, 2))
 
 TILE_STEPS = 72  # k tiles that one problem may take in the simulator: a prefix word of V = 128
+CORNER_STEPS = 24  # and that the deepest corner case takes
 USUAL_STEPS = 12  # and that it takes unless something changes further on
 TILE_WORK = 2**23  # and multiply-adds, whole tiles counted
 
@@ -125,7 +126,7 @@ def corners(scope: Scope) -> tuple[Case, ...]:
     return (
         tall,
         wide,
-        deep if scope.affordable(deep.m, deep.k, 5) else replace(deep, k=ring + 1),
+        deep if deep.k <= CORNER_STEPS * tile_k else replace(deep, k=ring + 1),
         replace(tall, m=tile_m - 1, values="reals", order="repeated", hidden=False, seed=4),
         Case(1, 1, 1, 1),
         Case(5, 9, 2, 0),

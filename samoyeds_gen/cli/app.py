@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from samoyeds_gen.cli import (
+    benching,
     checking,
     compiling,
     emitting,
@@ -36,6 +37,7 @@ app.command("compile")(compiling.compile_schedule)
 app.command("check")(checking.check)
 app.command("run")(running.run)
 app.command("explain")(explaining.explain)
+app.command("bench")(benching.bench)
 
 
 def _version(wanted: bool) -> None:

@@ -8,7 +8,8 @@ from samoyeds_gen.compiler.plan import Constant, ConstantGroup, Plan, Wrapper
 
 def name_constants(plan: Plan) -> Plan:
     """Fill `constants` and `wrappers`."""
-    groups = (_format(plan), _tile(plan), _fragments(plan), _words(plan), _memory(plan))
+    drafts = (_format(plan), _tile(plan), _fragments(plan), _words(plan), _memory(plan))
+    groups = tuple(group for group in drafts if group.constants)
     return replace(plan, constants=groups, wrappers=_wrappers(plan))
 
 
@@ -33,7 +34,6 @@ def _tile(plan: Plan) -> ConstantGroup:
         ("kTileM", s.tile.m, "output features a CTA"),
         ("kTileN", s.tile.n, "tokens a CTA"),
         ("kTileK", s.tile.k, "dense columns a stage"),
-        ("kTileRows", g.fragment_rows, "fragment rows a CTA"),
         ("kTileFragments", g.fragment_rows // 16, "fragments of 16 rows a CTA"),
         ("kWeightRows", g.weight_rows, "stored rows a tile touches"),
         ("kStages", s.pipeline.stages, "depth of the ring"),
@@ -64,7 +64,11 @@ def _fragments(plan: Plan) -> ConstantGroup:
 
 def _words(plan: Plan) -> ConstantGroup:
     g = plan.geometry
-    rows = [("kSteps", g.steps, "matrix steps a tile")]
+    rows = []
+    if g.fold == "expand":
+        rows.append(("kSteps", g.steps, "matrix steps a tile"))
+    if g.fold in ("exchange", "prefix"):
+        rows.append(("kTileRows", g.fragment_rows, "fragment rows a CTA"))
     if g.fold != "direct":
         rows.append(("kTilesPerWord", g.tiles_per_word, "tiles one fold word covers"))
     if g.fold in ("exchange", "prefix"):

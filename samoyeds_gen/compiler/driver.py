@@ -4,13 +4,8 @@ from collections.abc import Callable
 
 from samoyeds_gen.compiler.constants import name_constants
 from samoyeds_gen.compiler.legality import check_legal
-from samoyeds_gen.compiler.lower import (
-    add_buffers,
-    add_operations,
-    lower,
-    order_loop,
-    verify_synchronisation,
-)
+from samoyeds_gen.compiler.lower import add_buffers, lower
+from samoyeds_gen.compiler.pipeline import add_operations, order_loop, verify_synchronisation
 from samoyeds_gen.compiler.plan import Plan
 from samoyeds_gen.compiler.storage import place_buffers
 from samoyeds_gen.language.kernels import Ssmm

@@ -5,6 +5,7 @@ start with the default block marker; StrictUndefined turns a misspelt field into
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -16,7 +17,7 @@ from samoyeds_gen.assets import asset_directory
 from samoyeds_gen.compiler.ops import Op, StoreTile
 from samoyeds_gen.compiler.plan import Buffer, Parameter, Plan
 
-OPERATIONS = "_ring_ops.cuh.jinja"
+OPERATIONS = ("_ring_copies.cuh.jinja", "_ring_matrix.cuh.jinja", "_ring_ops.cuh.jinja")
 EPILOGUE = "_epilogue.cuh.jinja"
 
 
@@ -115,8 +116,7 @@ class KernelText:
         if isinstance(op, StoreTile):
             return self._store(op)
         inner = "\n".join(self.render(each) for each in getattr(op, "body", ()))
-        macros = environment().get_template(OPERATIONS).module
-        text: str = getattr(macros, op.macro)(op=op, kernel=self, body=inner)
+        text: str = _macro(op.macro)(op=op, kernel=self, body=inner)
         return text
 
     def _store(self, op: StoreTile) -> str:
@@ -126,6 +126,15 @@ class KernelText:
         placed = macros.placement(kernel=self) if op.fold == "exchange" else ""  # type: ignore[attr-defined]
         text: str = macros.store_tile(op=op, kernel=self, rows=rows, placed=placed)  # type: ignore[attr-defined]
         return text
+
+
+def _macro(name: str) -> Callable[..., str]:
+    """The macro of this name, from whichever operation template has it."""
+    modules = (environment().get_template(each).module for each in OPERATIONS)
+    found = [getattr(module, name) for module in modules if hasattr(module, name)]
+    assert len(found) == 1, f"{len(found)} templates define the macro {name}"
+    macro: Callable[..., str] = found[0]
+    return macro
 
 
 def _swizzled(name: str, buffer: Buffer) -> Swizzled:

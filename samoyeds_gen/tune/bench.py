@@ -1,14 +1,16 @@
-"""Ours and cuBLAS in one run: equal work, checked in full first, timed interleaved and sustained."""
+"""Ours and cuBLAS in one run: equal work, checked in full first, timed in turn and sustained."""
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
 from samoyeds_gen.formats import Format, SparseWeight, encode
 from samoyeds_gen.kernel import Kernel, compile
+from samoyeds_gen.runtime import device_info, nvrtc_version
 from samoyeds_gen.tune.gate import Verdict, expected
 from samoyeds_gen.tune.timing import Launch, time_interleaved
 
@@ -122,9 +124,24 @@ def _ours(
     return verdict, launch
 
 
-def write_rows(rows: Sequence[Row], path: Path) -> None:
-    """Write the raw figures as JSON."""
-    path.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+def write_rows(rows: Sequence[Row], path: Path, *, suite: str, format: str, rounds: int) -> None:
+    """Write the raw figures as JSON, with the machine and versions that made them."""
+    device = device_info(0)
+    record = {
+        "gpu": device.name,
+        "driver": device.driver,
+        "nvrtc": nvrtc_version(),
+        "torch": torch.__version__,
+        "date": datetime.now(UTC).date().isoformat(),
+        "suite": suite,
+        "format": format,
+        "dtype": "bfloat16",
+        "rounds": rounds,
+        "work": "2 m n k operations for every contender; ratio is the faster cuBLAS layout's time "
+        "over the contender's",
+        "rows": [asdict(row) for row in rows],
+    }
+    path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 __all__ = ["SUITES", "Row", "bench_ssmm", "write_rows"]

@@ -1,8 +1,8 @@
 """Timing contenders fairly on one GPU: interleaved round by round, sustained, medians.
 
-A chip reaches its power limit within milliseconds and everybody slows down, so each sample is at
-least `sample_ms` of back-to-back launches after `warmup_s` of the same, and the contenders take
-turns. Buffers rotate so that no operand is found in L2 by luck.
+A chip at its power limit sets its clock by what ran in the last tens of milliseconds, so a sample
+straight after another contender's is timed at that one's clock. Each sample is therefore preceded
+by `settle_ms` of the same launches, which are not timed.
 """
 
 import statistics
@@ -29,38 +29,44 @@ def time_interleaved(
     contenders: Mapping[str, Launch],
     *,
     rounds: int = 9,
-    sample_ms: float = 20.0,
+    sample_ms: float = 50.0,
+    settle_ms: float = 150.0,
     warmup_s: float = 1.0,
 ) -> dict[str, Timing]:
     """Time every contender in every round, in turn. Needs the contenders' device to be current."""
-    launches = {name: _launches(run, sample_ms) for name, run in contenders.items()}
-    each = warmup_s / max(1, len(contenders))
+    once = {name: _estimate(run) for name, run in contenders.items()}
+    counts = {name: (_count(settle_ms, us), _count(sample_ms, us)) for name, us in once.items()}
     for name, run in contenders.items():
-        for _ in range(max(1, int(each * 1000 / sample_ms))):
-            _sample(run, launches[name])
+        _sample(run, _count(1000 * warmup_s / len(contenders), once[name]), 1)
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, run in contenders.items():
-            samples[name].append(_sample(run, launches[name]))
+            samples[name].append(_sample(run, *counts[name]))
     return {name: _summary(values) for name, values in samples.items()}
 
 
-def _launches(run: Launch, sample_ms: float) -> int:
-    """How many launches fill one sample."""
-    for turn in range(3):
+def _estimate(run: Launch) -> float:
+    """Microseconds of one launch, roughly."""
+    return _sample(run, 3, 5)
+
+
+def _count(ms: float, us: float) -> int:
+    """How many launches fill `ms`; at least 3."""
+    return max(3, int(1000 * ms / us) + 1)
+
+
+def _sample(run: Launch, settle: int, timed: int) -> float:
+    """Microseconds per launch over `timed` back-to-back launches, by device events."""
+    start = torch.cuda.Event(enable_timing=True)
+    stop = torch.cuda.Event(enable_timing=True)
+    for turn in range(settle):
         run(turn)
-    return max(3, int(sample_ms * 1000 / _sample(run, 5)) + 1)
-
-
-def _sample(run: Launch, launches: int) -> float:
-    """Microseconds per launch over one back-to-back sample, by device events."""
-    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
-    for turn in range(launches):
+    for turn in range(timed):
         run(turn)
     stop.record()
     stop.synchronize()
-    return float(start.elapsed_time(stop)) * 1000 / launches
+    return float(start.elapsed_time(stop)) * 1000 / timed
 
 
 def _summary(values: Sequence[float]) -> Timing:

@@ -65,39 +65,38 @@ def faulty(fault: Fault | None, subject: Subject) -> Variant:
 
 
 NEXT_TILE = (
-    "    // The next tile is visible to every warp, and every warp has loaded the last fragments "
-    "of this one, whose stage is filled next.\n    __syncthreads();\n"
+    "    // The next tile is visible to every warp, and no warp still reads this one's stage.\n"
+    "    __syncthreads();\n"
 )
+STAGING = "    // Staging reuses the bytes of the ring.\n    __syncthreads();\n"
+NAMED = "  // The token rows are visible to every warp.\n  __syncthreads();\n"
 
 FAULTS = (
     # Waits and barriers.
     Fault("wait left out", "    cp_async_wait_1();\n\n" + NEXT_TILE, NEXT_TILE, (EARLY,)),
     Fault("first wait left out", "  cp_async_wait_1();\n\n  // Every", "  // Every", (EARLY,)),
     Fault("wait one short", "cp.async.wait_group 1;", "cp.async.wait_group 2;", (EARLY,)),
-    Fault("barrier left out after the wait", NEXT_TILE, "", (RACE, EARLY)),
-    Fault("barrier before the wait instead of after it", "    cp_async_wait_1();\n\n" + NEXT_TILE,
-          NEXT_TILE + "    cp_async_wait_1();\n", (RACE, EARLY)),
-    Fault("barrier left out before the staging", "  // Staging reuses the bytes of the ring.\n"
-          "  __syncthreads();\n", "", (RACE,)),
-    Fault("barrier left out after the look-up of tokens",
-          "  // The token rows are visible to every warp.\n  __syncthreads();\n", "", (RACE, RAW)),
     Fault("copies not committed", "    cp_async_commit();\n    ++write_stage;",
           "    ++write_stage;", (EARLY,)),
+    Fault("barrier left out after the wait", NEXT_TILE, "", (RACE,)),
+    Fault("barrier before the wait instead of after it", "    cp_async_wait_1();\n\n" + NEXT_TILE,
+          NEXT_TILE + "    cp_async_wait_1();\n", (RACE,)),
+    Fault("barrier left out before the staging", STAGING, "", (RACE,)),
+    Fault("barrier left out after the look-up of tokens", NAMED, "", (RACE,)),
     Fault("warp barrier left out before the store",
-          "    __syncwarp();\n#pragma unroll\n    for (int chunk",
-          "#pragma unroll\n    for (int chunk", (RACE, RAW)),
-    Fault("barrier of one warp row", NEXT_TILE, "    if (warp_m == 0) __syncthreads();\n",
-          (STUCK, DIVERGENT, RACE, EARLY)),
+          "      __syncwarp();\n#pragma unroll 1\n", "#pragma unroll 1\n", (RACE,)),
+    Fault("barrier of one warp row", NEXT_TILE, "    if (warp_m == 0) __syncthreads();\n", (RACE,)),
     Fault("barrier that half a warp skips", NEXT_TILE, "    if (lane < 16) __syncthreads();\n",
-          (DIVERGENT, STUCK)),
+          (DIVERGENT,)),
+    Fault("barrier that waits for warps that are not there", NAMED,
+          '  asm volatile("bar.sync 1, 256;");\n', (STUCK,)),
     # The ring.
-    Fault("ring one stage short", "kStages = 3;", "kStages = 2;", (EARLY, RACE)),
+    Fault("ring one stage short", "kStages = 3;", "kStages = 2;", (EARLY,)),
     Fault("ring written one stage short", "write_stage + 1 == kStages ? 0",
-          "write_stage + 1 >= kStages - 1 ? 0", (RACE, EARLY, VALUE)),
+          "write_stage + 1 >= kStages - 1 ? 0", (RACE,)),
     Fault("copy one tile too far", "copy_weight(tile + 2);", "copy_weight(tile + 3);"),
     Fault("read stage never advances",
-          "    read_stage = read_stage + 1 == kStages ? 0 : read_stage + 1;\n", "",
-          (VALUE, RACE, EARLY)),
+          "    read_stage = read_stage + 1 == kStages ? 0 : read_stage + 1;\n", "", (RACE,)),
     # Layouts.
     Fault("swizzle left out where weights are written",
           "swizzle_weight(weight_copy_row * kWeightRowBytes + weight_copy_column * 2)",
@@ -116,12 +115,12 @@ FAULTS = (
     Fault("metadata unordered", "metadata_word[f][step / kStepsPerWord],",
           "(metadata_word[f][step / kStepsPerWord] & 0x33333333) << 2 |"
           "(metadata_word[f][step / kStepsPerWord] >> 2 & 0x33333333),", (METADATA,)),
-    Fault("metadata of the first tile for all", "+ tile * kMetadataWords * 32,", ","),
+    Fault("metadata of the first tile for all", "+ tile * kMetadataWords * 32;", ";"),
     # Folds.
     Fault("one exchange left out",
           "    exchange(tile % kTilesPerWord * kBlocksPerTile + 1);\n", ""),
-    Fault("exchange words never reloaded", "    load_fold_words();\n\n    multiply(1, 1);",
-          "    multiply(1, 1);"),
+    Fault("exchange words never reloaded", "    load_fold_words();\n\n    multiply_and_load(1",
+          "    multiply_and_load(1"),
     Fault("placement ignored", "(placed[f][half] >> (4 * set) & 15) == i", "set == i"),
     Fault("prefix weight one-sided", "static_cast<float>(leaves - enters)",
           "static_cast<float>(leaves)", (VALUE,), "prefix"),
@@ -129,15 +128,16 @@ FAULTS = (
           "prefix"),
     Fault("last row keeps the running sum", "value[kFeaturesPerRow - 1] -= value[i];", "",
           (VALUE,), "prefix"),
-    Fault("slot ignored", " + slot) * kWeightRowBytes", ") * kWeightRowBytes", (VALUE,), "expand"),
+    Fault("slot ignored", "row = block_row + f * (16 / kFormatM * kFormatN) + slot;",
+          "row = block_row;", (VALUE,), "expand"),
     Fault("absent rows read the first row", "slot == kAbsent ? zeros :", "slot == 14 ? zeros :",
-          (VALUE, RAW, BOUNDS, RACE, EARLY), "expand"),
+          (VALUE, RAW, RACE, EARLY), "expand"),
     Fault("zeros not written", "reinterpret_cast<unsigned*>(shared + kZeros)[threadIdx.x] = 0;",
-          ";", (VALUE, RAW), "expand"),
+          ";", (RAW,), "expand"),
     # Edges.
     Fault("last columns left out", "(stored_k + kTileK - 1) / kTileK", "stored_k / kTileK"),
     Fault("one chunk of columns too many", "token_columns_left = k -",
-          "token_columns_left = k + 8 -", (BOUNDS, VALUE)),
+          "token_columns_left = k + 8 -", (BOUNDS,)),
     Fault("last features unwritten", "if (place < n && feature < m)",
           "if (place < n && feature + kChunkElements <= m)", (UNWRITTEN,)),
     Fault("last tokens unwritten", "if (place < n && feature < m)",
@@ -145,7 +145,7 @@ FAULTS = (
     Fault("tokens stored past the end", "if (place < n && feature < m)",
           "if (place <= n && feature < m)", (BOUNDS,)),
     Fault("one tile of tokens for all", "const int tile_n = in_group / group_rows;",
-          "const int tile_n = 0;", (UNWRITTEN, RACE)),
+          "const int tile_n = 0;", (RACE,)),
     # Operands and epilogue.
     Fault("selection ignored", "place < n ? selection[place] : -1", "place < n ? place : -1"),
     Fault("scale of the next token", "place < n ? scale[place]",

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from samoyeds_gen import reference
 from samoyeds_gen.check.cases import LARGEST_INTEGER, Case, make_inputs
 from samoyeds_gen.check.strategies import (
+    CORNER_STEPS,
     ODD,
     SHIPPED,
     Scope,
@@ -113,10 +114,16 @@ def test_the_simplest_problem_is_the_plainest():
     assert problem == make_ssmm(Format(1, 2, 64), "bfloat16")
 
 
-def test_corners_are_affordable_and_distinct():
+def test_corners_reach_every_column_at_which_something_changes():
     made = corners(SCOPE)
     assert len(set(made)) == len(made)
-    assert all(SCOPE.affordable(c.m, c.k, max(c.tokens, c.chosen)) for c in made)
+    tile_m, tile_n, tile_k = SCOPE.tile
+    assert max(case.k for case in made) > SCOPE.columns[-1]
+    assert max(case.m for case in made) > tile_m
+    assert max(case.tokens for case in made) > tile_n
+    assert min(case.chosen for case in made) == 0
+    assert {case.values for case in made} == {"integers", "reals", "specials"}
+    assert all(case.k <= CORNER_STEPS * tile_k + 1 for case in made)
 
 
 @given(cases(SCOPE))

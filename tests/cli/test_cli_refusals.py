@@ -2,6 +2,8 @@
 
 import pytest
 
+from samoyeds_gen.runtime import driver_present
+
 SHIPPED = "ssmm_sm80"
 
 REFUSED = [
@@ -45,10 +47,6 @@ REFUSED = [
         "tokens=0 is not positive; select from at least one",
     ),
     (
-        ("run", SHIPPED, "--shape", "100000,100000,100000", "--device", "auto"),
-        "m=100000, k=100000, n=100000 ",
-    ),
-    (
         ("new", "two words"),
         "schedule-file: 'two words' is not a Python name; use letters, digits and underscores, "
         "not starting with a digit",
@@ -66,6 +64,28 @@ def test_a_refusal_is_one_line(cli, arguments, sentence):
     ran = cli(*arguments)
     assert ran.code == 1
     assert ran.out == ""
+    assert ran.err.startswith(f"error: {sentence}")
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.skipif(driver_present(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("bench", SHIPPED), "there is no GPU to run on: "),
+        (("run", SHIPPED, "--shape", "8,8,8", "--device", "gpu"), "there is no GPU to run on: "),
+        (("check", SHIPPED, "--device", "gpu"), "there is no GPU to run on: "),
+        (
+            ("run", SHIPPED, "--shape", "100000,100000,100000"),
+            "m=100000, k=100000, n=100000 is 1.00e+15 multiply-adds, the simulator is limited to "
+            "1.07e+09 by device='auto'; use a smaller problem, a GPU, or device='cpu' to wait",
+        ),
+    ],
+    ids=lambda each: str(each)[:60],
+)
+def test_what_needs_a_gpu_says_so_in_one_line(cli, arguments, sentence):
+    ran = cli(*arguments)
+    assert (ran.code, ran.out) == (1, "")
     assert ran.err.startswith(f"error: {sentence}")
     assert ran.err.count("\n") == 1
 

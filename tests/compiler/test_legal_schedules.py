@@ -20,7 +20,7 @@ from samoyeds_gen.compiler import (
     print_plan,
 )
 from samoyeds_gen.compiler.dependence import check_synchronised, least_stages, ordered
-from samoyeds_gen.compiler.ops import Barrier, CopyTile, LoadFragments, Multiply, Wait
+from samoyeds_gen.compiler.ops import Barrier, CopyTile, LoadTokens, LoadWeight, Multiply, Wait
 from samoyeds_gen.compiler.storage import ALIGNMENT, SECTIONS
 from samoyeds_gen.errors import ScheduleError
 from samoyeds_gen.language import FOLDS, TARGETS, load_schedule, make_ssmm, target_named
@@ -167,9 +167,12 @@ def test_any_listing_of_the_loop_is_put_in_a_safe_order(subject, random):
 @EXAMPLES
 def test_every_step_is_loaded_and_multiplied_once(subject):
     plan = plan_of(subject)
-    for kind in (LoadFragments, Multiply):
-        steps = [op.step for op in plan.loop if isinstance(op, kind)]
-        assert sorted(steps) == list(range(plan.geometry.steps))
+    every = list(range(plan.geometry.steps))
+    for kind in (LoadWeight, Multiply):
+        assert sorted(op.step for op in plan.loop if isinstance(op, kind)) == every
+    loaded = [op.step for op in plan.loop if isinstance(op, LoadTokens)]
+    loaded += [op.next for op in plan.loop if isinstance(op, Multiply) and op.next is not None]
+    assert sorted(loaded) == every
     assert sum(isinstance(op, CopyTile) for op in plan.loop) == 1
 
 

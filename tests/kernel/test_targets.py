@@ -35,5 +35,6 @@ def test_ptx_of_every_target_agrees(target, name, fold, format, dtype):
     variant = build_variant(subject.schedule, problem, target)
     assert f".target {target.name}" in variant.build.ptx
     assert not variant.build.report.spills
+    assert "warning" not in variant.build.log, "nothing is declared and never used"
     outcome = search(variant, examples=6)
     assert outcome.found is None, str(Failure(subject, "cpu", *outcome.found))

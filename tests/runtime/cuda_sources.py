@@ -1,5 +1,7 @@
 """Small CUDA sources that the runtime's tests compile, and the targets they compile for."""
 
+from samoyeds_gen.runtime import Build, Cache, compile_source
+
 TARGETS = ("sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a")
 
 SAXPY = """\
@@ -109,3 +111,9 @@ extern "C" __global__ void wild_write(int *p) { *p = 1; }
 
 FOR_ANY_TARGET = (SAXPY, HEAVY, CALLED, ALL_KINDS, BIG_SHARED, SLOW_FILL, WILD_WRITE)
 FOR_HOPPER = (*FOR_ANY_TARGET, SERIALISED_WGMMA, CLUSTER_RANK)
+
+
+def compile_saxpy(cache: Cache | None, **changes) -> Build:
+    wanted = {"name": "saxpy.cu", "target": "sm_80", "options": ()} | changes
+    source = wanted.pop("source", SAXPY)
+    return compile_source(source, cache=cache, **wanted)
