@@ -248,6 +248,8 @@ CALL_ROWS = [
     call_row("selection negative", "selection[0] is -1, tokens have rows 0 to 2; select only rows that exist", W, X, np.array([-1])),
     call_row("selection float", "selection has dtype float64, allowed is int32 or int64; convert selection before the call", W, X, np.array([0.0])),
     call_row("selection mask", "selection has dtype bool, allowed is int32 or int64; convert selection before the call", W, X, np.array([True, False, True])),
+    call_row("selection of fractions", "selection is a sequence of something else than integers; give token rows, such as [3, 0, 3]", W, X, [0.5]),
+    call_row("selection ragged", "selection is a sequence of something else than integers; give token rows, such as [3, 0, 3]", W, X, [[0], [1, 2]]),
     call_row("selection matrix", "selection has 2 axes, [1, 1], it must have 1; reshape it before the call", W, X, np.array([[0]])),
     call_row("selection text", "a value of type str is not an array; pass a numpy array, a torch tensor or an object with __dlpack__", W, X, "01"),
     call_row("selection huge", "selection holds 9223372036854775808, tokens have rows 0 to 2; select only rows that exist", W, X, np.array([2**63], np.uint64)),

@@ -3,6 +3,7 @@
 Every refusal is a LaunchError of one sentence. Arrays on a GPU are never read for a check.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,8 +94,8 @@ def _rows_of(tokens: ArrayView) -> str:
 
 
 def _selection(selection: Any, tokens: ArrayView) -> ArrayView:
-    if isinstance(selection, list | tuple | range):
-        selection = np.asarray(selection, dtype=np.int64 if len(selection) == 0 else None)
+    if isinstance(selection, list | tuple | range) and not isinstance(selection, ArrayView):
+        selection = _integers(selection)
     if isinstance(selection, np.ndarray) and selection.dtype.kind in "iu":
         if selection.dtype == np.uint64 and selection.size and selection.max() > 2**63 - 1:
             raise LaunchError(
@@ -104,6 +105,20 @@ def _selection(selection: Any, tokens: ArrayView) -> ArrayView:
         if selection.dtype.name not in INDEX_TYPES:
             selection = selection.astype(np.int64)
     return _view("selection", selection, INDEX_TYPES, 1)
+
+
+def _integers(selection: Sequence[Any]) -> np.ndarray[Any, Any]:
+    """A Python sequence of rows as an array; an empty one is a legal selection."""
+    try:
+        rows = np.asarray(selection, dtype=None if len(selection) else np.int64)
+    except ValueError:
+        rows = np.empty(0, object)
+    if rows.dtype.kind not in "iu":
+        raise LaunchError(
+            "selection is a sequence of something else than integers",
+            remedy="give token rows, such as [3, 0, 3]",
+        )
+    return rows
 
 
 def _vector(name: str, array: Any, size: int) -> ArrayView:

@@ -117,6 +117,12 @@ def _given_out(out: Any, shape: tuple[int, int], dtype: str, tokens: ArrayView) 
             f"on device {tokens.device}",
             remedy="allocate it so, or leave it out",
         )
+    if view.pointer % ALIGNMENT_BYTES:
+        raise LaunchError(
+            f"out starts at address {view.pointer:#x}, results are stored {ALIGNMENT_BYTES} bytes "
+            "at a time",
+            remedy=f"let it start at a multiple of {ALIGNMENT_BYTES} bytes, or leave it out",
+        )
     return view
 
 

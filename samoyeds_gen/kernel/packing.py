@@ -16,6 +16,7 @@ from samoyeds_gen.formats import (
 from samoyeds_gen.runtime import ArrayView, describe, stage
 
 Words = npt.NDArray[np.uint32]
+CHUNK_BYTES = 16  # what one asynchronous copy moves, and hence where weight rows must start
 
 
 def packed(w: SparseWeight, plan: Plan) -> dict[str, Words]:
@@ -53,7 +54,8 @@ def on_device(w: SparseWeight, plan: Plan, key: str, device: int) -> dict[str, A
 
     def upload(w: SparseWeight) -> dict[str, ArrayView]:
         data = describe(w.data)
-        if data.kind == "host" or data.device != device:
+        there = data.kind == "device" and data.device == device
+        if not (there and data.contiguous and data.pointer % CHUNK_BYTES == 0):
             data = stage(w.numpy().data, device)
         words = {name: stage(array, device) for name, array in packed(w, plan).items()}
         return {"weight.data": data, **words}

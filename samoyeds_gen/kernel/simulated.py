@@ -49,7 +49,7 @@ def simulate(
     Every output byte starts as `poison`, by default such that an element never written is NaN.
     """
     pointers = {name: Pointer(array, name=name) for name, array in packed(call.w, plan).items()}
-    pointers["weight.data"] = Pointer(call.w.numpy().data, name="weight.data")
+    pointers["weight.data"] = Pointer(np.ascontiguousarray(call.w.numpy().data), name="weight.data")
     tokens, stride = token_rows(call.tokens)
     pointers["tokens"] = Pointer(tokens, name="tokens")
     for name, view in (("selection", call.selection), ("bias", call.bias), ("scale", call.scale)):

@@ -238,7 +238,9 @@ def _strided_view(
     device: int,
     family: Literal["cupy", "dlpack"],
 ) -> ArrayView:
-    view = _from_dlpack()(array, stream_ptr=stream)
+    # cuda.core's own views are read as they are: older ones cannot export bfloat16 by DLPack.
+    own = type(array).__module__.startswith("cuda.core")
+    view = array if own else _from_dlpack()(array, stream_ptr=stream)
     name = _NAMES.get(view.dtype)
     if name is None:
         raise _unknown_dtype(str(view.dtype))

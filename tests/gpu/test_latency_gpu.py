@@ -41,7 +41,8 @@ def test_from_schedule_to_loaded_kernel(name, tmp_path):
     problem = make_ssmm(FORM, "bfloat16", index="int64")
     schedule = load_schedule(name, FORM, problem.dtype)
     emit(compile_plan(schedule, problem, target))  # the first emission reads the templates
-    emitting, source = seconds(lambda: emit(compile_plan(schedule, problem, target)))
+    emissions = [seconds(lambda: emit(compile_plan(schedule, problem, target))) for _ in range(5)]
+    emitting, source = sorted(emissions)[2]
     plan = compile_plan(schedule, problem, target)
     cache = Cache(tmp_path)
     compile_source(source + "// warm\n", name=plan.source_name, target=target.name, cache=cache)
