@@ -159,8 +159,10 @@ def mermaid(ops: Sequence[Op], stages: int) -> str:
     lines = ["flowchart TD"]
     for node, data in graph.nodes(data=True):
         lines.append(f'    op{node}["{data["label"]}"]')
-    for source, target, data in graph.edges(data=True):
-        label = data["kind"] + (f" +{data['distance']}" if data["distance"] else "")
+    edges = graph.edges(data=True)
+    arrows = {(s, t, data["kind"], data["distance"]): None for s, t, data in edges}
+    for source, target, kind, distance in arrows:
+        label = kind + (f" +{distance}" if distance else "")
         lines.append(f"    op{source} -->|{label}| op{target}")
     for position in range(len(ops) - 1):
         lines.append(f"    op{position} -.-> op{position + 1}")

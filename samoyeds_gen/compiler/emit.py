@@ -11,7 +11,7 @@ from functools import cache
 from math import prod
 from pathlib import PurePosixPath
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
 
 from samoyeds_gen.assets import asset_directory
 from samoyeds_gen.compiler.ops import Op, StoreTile
@@ -27,6 +27,7 @@ def environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(asset_directory("templates")),
         undefined=StrictUndefined,
+        bytecode_cache=_bytecode_cache(),
         autoescape=False,
         block_start_string="<%",
         block_end_string="%>",
@@ -38,6 +39,16 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def _bytecode_cache() -> FileSystemBytecodeCache | None:
+    """Compiled templates in the user's temporary directory: parsing them takes longer than all
+    the rest of an emission. None where there is no such directory.
+    """
+    try:
+        return FileSystemBytecodeCache()
+    except (OSError, RuntimeError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)

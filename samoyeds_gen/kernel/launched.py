@@ -57,6 +57,7 @@ class Launcher:
         else:
             out_view = _given_out(out, shape, self._out_dtype, tokens)
         arguments = None
+        in_place = tokens is call.tokens
         if call.n:
             values: dict[str, Any] = {
                 "tokens": tokens.pointer,
@@ -68,15 +69,16 @@ class Launcher:
                 "k": call.k,
                 "tokens.count": call.tokens.shape[0],
             }
-            staged = self._vectors(call, stream)
-            values.update(staged)
+            vectors = self._vectors(call, stream)
+            values.update(vectors)
             values.update(on_device(call.w, self.plan, self._packing_key, self.device))
             arguments = [values[source] for source in self._sources]
             grid = self.plan.grid(call.m, call.n)
             self.loaded.launch(grid, self.plan.threads, arguments, stream)
+            in_place &= all(view is getattr(call, name) for name, view in vectors.items())
         if on_host:
             return _to_host(out_view, call.tokens, stream), None
-        return out, arguments if tokens is call.tokens else None
+        return out, arguments if in_place else None
 
     def repeat(
         self,
@@ -101,10 +103,20 @@ class Launcher:
         """Selection, bias and scale on the GPU, those that the call has."""
         vectors = {"selection": call.selection, "bias": call.bias, "scale": call.scale}
         return {
-            name: view if view.kind == "device" else stage(view, self.device, stream=stream)
+            name: self._vector(name, view, stream)
             for name, view in vectors.items()
             if view is not None
         }
+
+    def _vector(self, name: str, view: ArrayView, stream: Any) -> ArrayView:
+        if view.kind == "host":
+            return stage(view, self.device, stream=stream)
+        if view.device != self.device:
+            raise LaunchError(
+                f"{name} is on device {view.device}, the kernel runs on device {self.device}",
+                remedy=f"move {name} to the device of the tokens",
+            )
+        return _packed(view)
 
 
 def _given_out(out: Any, shape: tuple[int, int], dtype: str, tokens: ArrayView) -> ArrayView:
@@ -133,7 +145,21 @@ def _to_host(out: ArrayView, like: ArrayView, stream: Any) -> Any:
 
 
 def _values(selection: ArrayView, stream: Any) -> Any:
-    return host_array(selection) if selection.kind == "host" else fetch(selection, stream=stream)
+    if selection.kind == "host":
+        return host_array(selection)
+    return fetch(_packed(selection), stream=stream)
+
+
+def _packed(view: ArrayView) -> ArrayView:
+    """A vector on the GPU without gaps; a copy where it has them."""
+    if view.contiguous:
+        return view
+    if view.family == "torch":
+        return describe(view.owner.contiguous())
+    raise LaunchError(
+        f"a vector of {view.shape[0]} entries on the GPU has stride {view.strides[0]}",
+        remedy="pass a contiguous copy",
+    )
 
 
 def _aligned_tokens(view: ArrayView, device: int, stream: Any) -> ArrayView:

@@ -163,7 +163,7 @@ class Directives:
         stationary(out, space="registers", fold="expand")
             fragment rows are output rows, absent sub-rows read zeros. Any (N, M, V).
         stationary(weight.metadata, space="registers")
-            metadata words go from global memory straight to the lanes, one tile ahead.
+            each lane's metadata words ride the ring and stay in registers for their steps.
         """
         name = self._operand("stationary", operand, ("out", "weight.metadata"))
         if space != "registers":

@@ -136,6 +136,8 @@ FAULTS = (
           ";", (RAW,), "expand"),
     # Edges.
     Fault("last columns left out", "(stored_k + kTileK - 1) / kTileK", "stored_k / kTileK"),
+    Fault("last columns one too many", "tile * kTileK < token_columns_left",
+          "tile * kTileK <= token_columns_left", (BOUNDS,)),
     Fault("one chunk of columns too many", "token_columns_left = k -",
           "token_columns_left = k + 8 -", (BOUNDS,)),
     Fault("last features unwritten", "if (place < n && feature < m)",

@@ -1,4 +1,4 @@
-"""Where arrays may lie: weights of any strides and places, and outputs that kernels can store to."""
+"""Where arrays may lie: weights of any strides and places, outputs that kernels can store to."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ import samoyeds_gen as sg
 from samoyeds_gen.formats import SparseWeight
 from samoyeds_gen.kernel import launched, packing
 from samoyeds_gen.runtime import ArrayView
+from samoyeds_gen.runtime.arrays import row_major
 
 W, X = weight(21, 70), integers((5, 70), 2)
 
@@ -51,7 +52,7 @@ def test_weight_data_on_the_gpu_is_used_in_place_or_copied(
 
     def stage(array, where):
         staged.append(array)
-        return on_gpu(array.shape, (array.shape[1], 1), 1 << 20)
+        return on_gpu(array.shape, row_major(array.shape), 1 << 20)
 
     monkeypatch.setattr(packing, "describe", lambda array: data)
     monkeypatch.setattr(packing, "stage", stage)
@@ -59,6 +60,31 @@ def test_weight_data_on_the_gpu_is_used_in_place_or_copied(
     views = packing.on_device(weight(21, 70), plan, plan.packing_key, device)
     assert (views["weight.data"] is data) != copied
     assert len(staged) == len(views) - 1 + copied
+
+
+@pytest.mark.torch
+def test_vectors_on_the_gpu_are_used_in_place_or_packed():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    owner = torch.arange(10)[::2]
+    whole = ArrayView("device", 4096, (5,), (1,), "int64", 0, "torch", owner)
+    assert launched._packed(whole) is whole
+    packed = launched._packed(whole._replace(strides=(2,)))
+    assert packed.owner.tolist() == [0, 2, 4, 6, 8]
+    assert packed.contiguous
+    with pytest.raises(sg.LaunchError, match="on the GPU has stride 2; pass a contiguous copy"):
+        launched._packed(whole._replace(strides=(2,), family="cupy"))
+
+
+def test_vectors_of_another_gpu_are_refused():
+    launcher = object.__new__(launched.Launcher)
+    launcher.device = 0
+    here = ArrayView("device", 4096, (5,), (1,), "float32", 0, "torch", None)
+    assert launcher._vector("bias", here, None) is here
+    with pytest.raises(sg.LaunchError) as caught:
+        launcher._vector("bias", here._replace(device=1), None)
+    assert str(caught.value) == (
+        "bias is on device 1, the kernel runs on device 0; move bias to the device of the tokens"
+    )
 
 
 def test_out_must_fit_and_start_where_stores_can():
