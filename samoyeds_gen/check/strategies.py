@@ -152,11 +152,11 @@ def problems(
 
 @st.composite
 def schedules(
-    draw: st.DrawFn, base: Schedule, problem: Ssmm, target: Target, *, fragments: int = 2
+    draw: st.DrawFn, base: Schedule, problem: Ssmm, target: Target, *, most: int = 2
 ) -> Schedule:
     """Legal variations of `base` for a problem: fold, atom, tile, warps, ring, swizzles, raster.
 
-    At most `fragments` fragments a warp along either side, so that they compile quickly.
+    At most `most` fragments a warp along either side, so that they compile quickly.
     """
     f = problem.format
     folded = f.n == 1 and f.m <= 8
@@ -169,8 +169,8 @@ def schedules(
     atoms = [a for a in atoms if a.k == 32] if fold == "expand" and not f.plain else atoms
     row = f.m if moving else 1
     tile = Tile(
-        16 * row * warps.m * draw(st.integers(1, fragments)),
-        8 * warps.n * draw(st.integers(1, fragments)),
+        16 * row * warps.m * draw(st.integers(1, most)),
+        8 * warps.n * draw(st.integers(1, most)),
         k,
     )
     weight, tokens = (
@@ -184,7 +184,11 @@ def schedules(
         tensorize=draw(st.sampled_from(atoms)).name,
         layout=Layout(weight, tokens),
         stationary=Stationary(fold),
-        pipeline=replace(base.pipeline, stages=draw(st.integers(2, 5))),
+        pipeline=replace(
+            base.pipeline,
+            stages=draw(st.integers(2, 5)),
+            fragments=draw(st.sampled_from((2, 1))),
+        ),
         raster=replace(base.raster, group=draw(st.sampled_from((1, 2, 8)))),
     )
     assume(first_violation(schedule, problem, target) is None)
