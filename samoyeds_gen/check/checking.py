@@ -3,21 +3,17 @@
 The command line, the test suite and notebooks call `check_schedule`; all else follows from it.
 """
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from multiprocessing import get_context
 from time import perf_counter
 from typing import Literal
 
+from samoyeds_gen.check.processes import Progress, run_all
 from samoyeds_gen.check.profiles import Profile, examples_checked, profile_named
 from samoyeds_gen.check.report import CheckReport, KernelReport
 from samoyeds_gen.check.strategies import DTYPES, SHIPPED
 from samoyeds_gen.check.subjects import legal_formats, subjects_of
 from samoyeds_gen.check.tally import Tally
 from samoyeds_gen.check.trial import Device
-from samoyeds_gen.check.work import Drawn, Listed, Result, Work
+from samoyeds_gen.check.work import Drawn, Listed, Work
 from samoyeds_gen.errors import CheckError
 from samoyeds_gen.formats import Format
 from samoyeds_gen.language import Schedule, ScheduleSource, ScheduleTemplate
@@ -31,10 +27,8 @@ from samoyeds_gen.runtime import (
 )
 
 Asked = Literal["auto", "cpu", "gpu"]
-Progress = Callable[[int, int], None]
 KERNELS_AT_ONCE = 3
 DRAWN_AT_ONCE = 10
-_THREAD_LIMITS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def check_schedule(
@@ -75,7 +69,7 @@ def check_schedule(
     ]
     tally = Tally()
     kernels: list[KernelReport] = []
-    for result in _run(work, jobs, progress):
+    for result in run_all(work, jobs, progress):
         tally.merge(result.counters)
         kernels += result.kernels
     if not kernels:
@@ -151,51 +145,6 @@ def _cut(
         for first in range(0, len(subjects), KERNELS_AT_ONCE)
         for part in [slice(first, first + KERNELS_AT_ONCE)]
     ]
-
-
-def _run(work: Sequence[Work], jobs: int, progress: Progress | None) -> Iterator[Result]:
-    """Results in the order of the work; the simulator's in `jobs` processes, the GPU's in this."""
-    total = sum(piece.total for piece in work)
-    done = 0
-
-    def report(piece: Work) -> None:
-        nonlocal done
-        done += piece.total
-        if progress is not None:
-            progress(done, total)
-
-    results: dict[int, Result] = {}
-    alone = [n for n, piece in enumerate(work) if jobs == 1 or piece.device == "gpu"]
-    spread = [n for n in range(len(work)) if n not in alone]
-    if spread:
-        with _one_thread_each(), ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-            futures = {pool.submit(work[n].run): n for n in spread}
-            try:
-                for future in as_completed(futures):
-                    results[futures[future]] = future.result()
-                    report(work[futures[future]])
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-    for n in alone:
-        results[n] = work[n].run()
-        report(work[n])
-    return (results[n] for n in range(len(work)))
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Processes that share the cores must not each start a thread a core for small products."""
-    before = {name: os.environ.get(name) for name in _THREAD_LIMITS}
-    os.environ.update(dict.fromkeys(_THREAD_LIMITS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _name_of(source: ScheduleSource) -> str:
