@@ -8,6 +8,7 @@ from samoyeds_gen.simulator.fault import KINDS, SimulationFault
 from samoyeds_gen.simulator.launch import Pointer, Report, run
 from samoyeds_gen.simulator.parser import parse
 from samoyeds_gen.simulator.program import Program
+from samoyeds_gen.simulator.tensor_maps import TensorMap
 
 __all__ = [
     "KINDS",
@@ -16,6 +17,7 @@ __all__ = [
     "Program",
     "Report",
     "SimulationFault",
+    "TensorMap",
     "parse",
     "run",
 ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from samoyeds_gen.simulator.clocks import merged
 from samoyeds_gen.simulator.fault import SimulationFault
 from samoyeds_gen.simulator.program import Site
 from samoyeds_gen.simulator.scalars import Array
@@ -60,6 +61,7 @@ class Barriers:
         if not m.whole or self.open:
             return False
         m.clocks.join_all()
+        m.parking.progress += 1
         m.counters.barriers += self.ctas
         return True
 
@@ -102,7 +104,7 @@ class Barriers:
             raise m.fault("divergent barrier", what, arrival.site, lane)
         barrier = self.open.get((cta, number))
         if barrier is None:
-            barrier = self.open[cta, number] = _Barrier(count // 32, np.zeros(self.warps, np.int64))
+            barrier = self.open[cta, number] = _Barrier(count // 32, np.zeros(0, np.int64))
         if barrier.expected != count // 32 or warp in barrier.waiting:
             raise m.fault(
                 "divergent barrier",
@@ -111,7 +113,7 @@ class Barriers:
                 arrival.site,
                 lane,
             )
-        barrier.known = np.maximum(barrier.known, m.clocks.arrive(cta, warp))
+        barrier.known = merged(barrier.known, m.clocks.arrive(lane >> 5))
         barrier.arrived.append(warp)
         if arrival.wait:
             barrier.waiting[warp] = arrival
@@ -119,7 +121,9 @@ class Barriers:
 
     def _complete(self, m: "Machine", cta: int, barrier: _Barrier) -> None:
         m.counters.barriers += 1
-        m.clocks.learn(cta, np.array(sorted(barrier.waiting), np.intp), barrier.known)
+        m.parking.progress += 1
+        waiting = np.array(sorted(barrier.waiting), np.intp) + cta * self.warps
+        m.clocks.learn(waiting, barrier.known)
         groups: dict[Arrival, list[int]] = {}
         for warp, arrival in barrier.waiting.items():
             groups.setdefault(arrival, []).append(cta * self.warps + warp)

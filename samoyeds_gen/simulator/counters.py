@@ -60,6 +60,20 @@ class Counters:
         self.global_sectors[kind] += _remember("sector", offsets, lanes, size, _SECTOR)
         self.global_requests[kind] += int(np.count_nonzero(np.diff(lanes >> 5))) + 1
 
+    def moved(self, kind: str, bytes_: int) -> None:
+        """Count shared memory moved by an asynchronous unit, which has no bank conflicts."""
+        if self.enabled:
+            passes = -(-bytes_ // (_BANKS * _WORD))
+            before = self.shared_wavefronts.get(kind, (0, 0))
+            self.shared_wavefronts[kind] = (before[0] + passes, before[1] + passes)
+
+    def rows(self, kind: str, starts: Array, width: int) -> None:
+        """Count one bulk request for runs of `width` bytes at these offsets."""
+        if self.enabled and len(starts):
+            sectors = (starts + width - 1) // _SECTOR - starts // _SECTOR + 1
+            self.global_sectors[kind] += int(sectors.sum())
+            self.global_requests[kind] += 1
+
 
 def _remember(what: str, index: Array, lanes: Array, size: int, period: int) -> int:
     base = index[0] - index[0] % period

@@ -43,10 +43,18 @@ class Right:
         )
         self.finite = bool(np.isfinite(self.values).all())
 
+    @classmethod
+    def of(cls, values: Array, warps: int) -> "Right":
+        """The same eight columns, [8, k] float64, for several warps."""
+        made = cls.__new__(cls)
+        made.values = np.broadcast_to(values, (warps, *values.shape))
+        made.finite = bool(np.isfinite(values).all())
+        return made
+
 
 class Sparse:
     """A with its metadata: `stored` [warps, 16, k/2], `positions` their columns, `dense` [warps,
-    16, k], and `bad` [warps], true where a code is not allowed.
+    16, k], and `bad` [warps], true where a code is not allowed. `metadata` has a word per lane.
 
     k32: lanes 4g + 2 * selector + c hold columns 16c to 16c + 15; k16: lane 4g + selector. Row g
     lies in the low half of the word, row g + 8 in the high half (confirmed on an H200 for k32).
@@ -55,16 +63,10 @@ class Sparse:
     __slots__ = ("bad", "codes", "dense", "k", "ordered", "positions", "selector", "stored")
 
     def __init__(
-        self,
-        registers: Sequence[Array],
-        metadata: Array,
-        element: str,
-        k: int,
-        selector: int,
-        ordered: bool,
+        self, stored: Array, metadata: Array, k: int, selector: int, ordered: bool
     ) -> None:
         self.k, self.selector, self.ordered = k, selector, ordered
-        self.stored = left_fragment(registers, element)
+        self.stored = stored
         self.codes = self._codes(metadata)
         wrong = self._wrong(self.codes)
         self.bad = np.asarray(wrong.any(axis=(1, 2)))

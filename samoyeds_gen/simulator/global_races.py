@@ -14,6 +14,7 @@ from samoyeds_gen.simulator.races import (
     SITES,
     THREAD_SHIFT,
     THREADS,
+    doer,
     first,
     known_of,
     spread,
@@ -80,7 +81,7 @@ class GlobalShadow:
         last = trace.stamp[granules]
         thread = (last >> THREAD_SHIFT) & THREADS
         same = before == m.grid_cta_of[who]
-        mine = thread == m.thread_of[who]
+        mine = thread == m.stamp_of[who]
         inside = same & (mine | ((last >> CLOCK_SHIFT) <= known_of(m, who, thread)))
         bad = (before >= 0) & ~inside
         if bad.any():
@@ -103,7 +104,7 @@ class GlobalShadow:
         other = m.site(stamp & SITES)
         return m.fault(
             "race",
-            f"a {act} of bytes {trace.done} by thread {(stamp >> THREAD_SHIFT) & THREADS} of "
+            f"a {act} of bytes {trace.done} by {doer(m, stamp)} of "
             f"CTA {m.coordinates(cta)} at {other}, which nothing orders",
             m.site(site),
             int(lanes[at % len(lanes)]),

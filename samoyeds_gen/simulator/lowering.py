@@ -6,7 +6,6 @@ instruction does comes from its row. Done once per function and kept with the Pr
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -15,7 +14,9 @@ import numpy as np
 
 from samoyeds_gen.errors import LaunchError
 from samoyeds_gen.simulator import inlining
+from samoyeds_gen.simulator.accumulators import Watched
 from samoyeds_gen.simulator.fault import SimulationFault
+from samoyeds_gen.simulator.lowered import Block, Lowered
 from samoyeds_gen.simulator.memory import SHARED_ORIGIN, buffer_base
 from samoyeds_gen.simulator.program import (
     Function,
@@ -31,6 +32,8 @@ from samoyeds_gen.simulator.program import (
     Special,
     Symbol,
     Variable,
+    named_registers,
+    written,
 )
 from samoyeds_gen.simulator.rows import Modifiers, Row, Step, Table
 from samoyeds_gen.simulator.scalars import DTYPES, STORAGE, Array, DType
@@ -43,40 +46,6 @@ Read = Callable[[list[Array]], Array]
 Write = Callable[["Machine", Array], None]
 # Windows of a module's own variables; the launch's buffers come first.
 MODULE_SLOT = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Steps that run without a decision, then `end`, which says where its lanes go."""
-
-    steps: tuple[Step, ...]
-    end: Step
-    families: Counter[str]
-    site: Site | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Lowered:
-    """A kernel ready to run: blocks, register types and memory layout."""
-
-    blocks: tuple[Block, ...]
-    sites: tuple[Site, ...]
-    storage: tuple[DType, ...]
-    specials: tuple[tuple[int, str], ...]
-    parameters: tuple[tuple[int, int], ...]
-    variables: tuple[Variable, ...]
-    dynamic_start: int
-    local_size: int
-    granule: int
-    global_granule: int
-
-    def fresh_registers(self, m: "Machine") -> list[Array]:
-        """Registers at the start of a batch: special ones filled in, the others zero."""
-        zeros = {dtype: np.zeros(1, dtype) for dtype in set(self.storage)}
-        registers = [zeros[dtype] for dtype in self.storage]
-        for slot, name in self.specials:
-            registers[slot] = SPECIALS[name](m)
-        return registers
 
 
 def lower(program: Program, entry: str, table: Table) -> Lowered:
@@ -110,6 +79,9 @@ class Lowering:
         self.storage: list[DType] = []
         self.specials: list[tuple[int, str]] = []
         self.granule = self.global_granule = 16
+        self.proxies = self.single_lanes = False
+        self.watched: dict[str, int] = {}
+        self.function = function
         self.places: dict[str, tuple[str, int]] = {}
         self.parameters = self._lay_out_parameters(function)
         self.dynamic_start, self.local_size = self._lay_out([*program.variables, *variables])
@@ -165,13 +137,18 @@ class Lowering:
             found.append((item, *match))
             if match[0].ends:
                 starts.append(len(found))
+        self._watch(found)
         bounds = [*starts, len(found)]
         blocks = [
             self._block(number, found[first:last])
             for number, (first, last) in enumerate(pairwise(bounds))
         ]
+        return self._lowered(tuple(blocks))
+
+    def _lowered(self, blocks: tuple[Block, ...]) -> Lowered:
+        slots = tuple(self.slots[name] for name in self.watched)
         return Lowered(
-            tuple(blocks),
+            blocks,
             tuple(self.sites),
             tuple(self.storage),
             tuple(self.specials),
@@ -181,7 +158,24 @@ class Lowering:
             self.local_size,
             self.granule,
             self.global_granule,
+            Watched(tuple(self.watched), slots),
+            self.proxies,
+            self.single_lanes,
+            self.function.cluster,
+            self.function.register_limit,
         )
+
+    def _watch(self, found: list[tuple[Instruction, Row, Modifiers]]) -> None:
+        """Number the registers that some instruction hands to asynchronous work."""
+        for instruction, row, _ in found:
+            for register in row.claims(instruction) if row.claims else ():
+                self.slot(register.name, STORAGE[register.type])
+                self.watched.setdefault(register.name, len(self.watched))
+
+    def watched_numbers(self, items: tuple[Operand, ...]) -> tuple[int, ...]:
+        """Numbers of the watched registers among operands."""
+        names = [item.name for item in items if isinstance(item, Register)]
+        return tuple(self.watched[name] for name in names if name in self.watched)
 
     def _block(self, number: int, found: list[tuple[Instruction, Row, Modifiers]]) -> Block:
         self.next_block = number + 1
@@ -195,11 +189,28 @@ class Lowering:
             if row.ends:
                 end = self._guarded_end(instruction, step)
             else:
-                steps.append(self._guarded(instruction, step))
+                steps.append(self._guarded(instruction, self._checked(instruction, step)))
         if end is None:
             end = _fall_through(number + 1)
         site = found[-1][0].site if found else None
         return Block(tuple(steps), end, families, site)
+
+    def _checked(self, instruction: Instruction, step: Step) -> Step:
+        """The step, after a check that no asynchronous work holds its registers."""
+        if not self.watched:
+            return step
+        target = written(instruction)
+        rest = instruction.operands[1 if target else 0 :]
+        reads, writes = map(self.watched_numbers, (named_registers(rest), target))
+        if not reads and not writes:
+            return step
+        site = instruction.site
+
+        def run(m: "Machine") -> None:
+            m.warpgroups.held.access(m, reads, writes, site)
+            step(m)
+
+        return run
 
     def _guarded(self, instruction: Instruction, step: Step) -> Step:
         if instruction.guard is None:

@@ -12,18 +12,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from samoyeds_gen.simulator.barriers import Barriers
+from samoyeds_gen.simulator.bulk_stores import BulkStores
 from samoyeds_gen.simulator.clocks import Clocks
+from samoyeds_gen.simulator.clusters import ClusterBarriers
 from samoyeds_gen.simulator.counters import Counters
 from samoyeds_gen.simulator.fault import Kind, SimulationFault
 from samoyeds_gen.simulator.fragment import Operands
+from samoyeds_gen.simulator.landings import Landings
+from samoyeds_gen.simulator.mbarriers import MBarriers
 from samoyeds_gen.simulator.memory import SHARED_ORIGIN, GlobalSpace, Memory
+from samoyeds_gen.simulator.parking import Parking
 from samoyeds_gen.simulator.program import Site
 from samoyeds_gen.simulator.races import SharedShadow
+from samoyeds_gen.simulator.register_pool import RegisterPool
 from samoyeds_gen.simulator.scalars import Array
+from samoyeds_gen.simulator.tensor_maps import BoundMap
 from samoyeds_gen.simulator.transfers import Transfers
+from samoyeds_gen.simulator.warpgroups import Warpgroups
 
 if TYPE_CHECKING:
-    from samoyeds_gen.simulator.lowering import Lowered
+    from samoyeds_gen.simulator.lowered import Lowered
 
 # An endless loop of simulated code must end as a fault, not as a test that hangs.
 MAX_BLOCKS = 1_000_000
@@ -41,13 +49,17 @@ class Launch:
     params: bytes
     dynamic_shared: int
     races: bool
+    cluster: int = 1
+    maps: tuple[BoundMap, ...] = ()
 
 
 class Machine:
     """One batch of CTAs of one launch.
 
     `mask` marks the lanes of the running group, `indices` their numbers, `count` how many;
-    `everyone` says that no live lane is outside it, `whole` that it is all lanes.
+    `everyone` says that no live lane is outside it, `whole` that it is all lanes. Warps, lanes and
+    CTAs are counted through the batch; `member_of` and `stamp_of` count warps and lanes through
+    their cluster.
     """
 
     grid: tuple[int, int, int]
@@ -60,6 +72,7 @@ class Machine:
     thread_of: Array
     warp_of: Array
     cta_of: Array
+    cluster: int
     grid_cta_of: Array
 
     def __init__(self, launch: Launch, space: GlobalSpace, counters: Counters, ctas: range) -> None:
@@ -74,12 +87,20 @@ class Machine:
         self.cta_of = self.warp_of // self.warps
         self.thread_of = lane - self.cta_of * (self.warps * 32)
         self.grid_cta_of = (self.cta_of + ctas.start).astype(np.int32)
-        self.clocks = Clocks(self.ctas, self.warps)
+        self.cluster = launch.cluster
+        members = self.warps * self.cluster
+        self.cluster_of = self.warp_of // members
+        self.member_of = self.warp_of % members
+        self.stamp_of = lane % (members * 32)
+        self.clocks = Clocks(
+            self.lanes >> 5, self.warps, members, single_lanes=self.kernel.single_lanes
+        )
         self.shadow: SharedShadow | None = None
         self._make_memories()
         self.transfers = Transfers(self.lanes)
         self.operands = Operands()
         self.barriers = Barriers(self.ctas, self.warps)
+        self._make_agents()
         self.regs: list[Array] = self.kernel.fresh_registers(self)
         self.born = self.live = self.thread_of < launch.threads
         self.visits = [0] * len(self.kernel.blocks)
@@ -96,7 +117,19 @@ class Machine:
         self.shared_base = self.cta_of * self.shared_stride - SHARED_ORIGIN
         self.local = Memory(np.full(self.lanes * kernel.local_size, POISON, np.uint8))
         if self.launch.races:
-            self.shadow = SharedShadow(self.clocks, self.shared_stride, kernel.granule)
+            self.shadow = SharedShadow(
+                self.clocks, len(self.shared.bytes), kernel.granule, proxies=kernel.proxies
+            )
+
+    def _make_agents(self) -> None:
+        """What works or waits beside the lanes."""
+        self.parking = Parking()
+        self.mbarriers = MBarriers()
+        self.landings = Landings()
+        self.bulk_stores = BulkStores(self.lanes)
+        self.warpgroups = Warpgroups(self.kernel.watched)
+        self.registers = RegisterPool(self.ctas, self.warps, self.kernel.register_limit)
+        self.cluster_barriers = ClusterBarriers(self)
 
     def enter(self, mask: Array) -> None:
         """Make `mask` the running group."""
@@ -105,6 +138,16 @@ class Machine:
         self.everyone = mask is self.live or bool(np.array_equal(mask, self.live))
         self.whole = self.count == self.lanes
         self._indices: Array | None = None
+        self._warp_bits = 0
+
+    @property
+    def warp_bits(self) -> int:
+        """Warps with a lane in the running group, as bits."""
+        if not self._warp_bits:
+            active = self.mask.reshape(-1, 32).any(axis=1)
+            packed = np.packbits(active, bitorder="little").tobytes()
+            self._warp_bits = int.from_bytes(packed, "little")
+        return self._warp_bits
 
     @property
     def indices(self) -> Array:
@@ -116,9 +159,11 @@ class Machine:
     def within(self, mask: Array, step: Callable[["Machine"], None]) -> None:
         """Run one step with a smaller group, then return to the present one."""
         saved = self.mask, self.count, self.everyone, self.whole, self._indices
+        bits = self._warp_bits
         self.enter(mask)
         step(self)
         self.mask, self.count, self.everyone, self.whole, self._indices = saved
+        self._warp_bits = bits
 
     def pick(self, values: Array) -> Array:
         """The group's entries of a register, one per lane of `indices`."""
@@ -153,16 +198,23 @@ class Machine:
 
     def retire(self) -> None:
         """End the lanes of the running group."""
+        self.bulk_stores.refuse_outstanding(self)
         self.live = self.live & ~self.mask
-        gone = np.flatnonzero(~self.live.reshape(-1, 32).any(axis=1))
-        self.clocks.retire(gone // self.warps, gone % self.warps)
+        self.clocks.retire(np.flatnonzero(~self.live.reshape(-1, 32).any(axis=1)))
+        self.parking.progress += 1
+        self.landings.refuse_orphans(self)
+        self.cluster_barriers.settle(self)
 
     def run(self) -> None:
         """Run every lane to its end; SimulationFault when one breaks a rule or none can go on."""
         blocks, ready = self.kernel.blocks, self.ready
-        while ready:
+        while ready or self.parking.stall(self):
             index = min(ready)
             mask = ready.pop(index)
+            if self.parking.split:
+                mask = self.parking.hold_back(self, index, mask)
+                if not mask.any():
+                    continue
             if mask is not self.mask or not self.everyone:
                 self.enter(mask)
             block = blocks[index]
@@ -175,6 +227,8 @@ class Machine:
                 raise SimulationFault(
                     "deadlock", f"no end after {MAX_BLOCKS} blocks", site=block.site
                 )
+        self.warpgroups.refuse_early(self)
+        self.parking.refuse_waiting(self)
         self.barriers.refuse_waiting(self)
 
     def active_warps(self) -> int:
@@ -195,6 +249,7 @@ class Machine:
         missing = ~lanes if full else self.born.reshape(-1, 32) & ~lanes
         partial = active & missing.any(axis=1)
         if partial.any():
+            self.parking.blame(self, missing.reshape(-1) & active.repeat(32))
             warp = int(np.flatnonzero(partial)[0])
             first = int(np.flatnonzero(missing[warp])[0])
             raise self.fault(
@@ -204,6 +259,10 @@ class Machine:
                 warp * 32 + first,
             )
         return np.flatnonzero(active)
+
+    def shared_start(self, cta: int) -> int:
+        """What to add to a shared address of a CTA for a byte of the batch's memory."""
+        return cta * self.shared_stride - SHARED_ORIGIN
 
     def shared_address(self, index: int) -> int:
         """Shared-memory address, as the kernel sees it, of a byte of the batch's memory."""

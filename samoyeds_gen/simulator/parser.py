@@ -136,6 +136,8 @@ class _Module:
             self.parameters(head[2], scope),
             tuple(body.instructions()),
             tuple(body.variables),
+            _directive(header, "reqnctapercluster"),
+            _directive(header, "maxnreg"),
         )
         return body.end
 
@@ -242,6 +244,12 @@ class _Body:
         return Instruction(
             opcode, operands, site, (predicate, bool(negated)) if predicate else None
         )
+
+
+def _directive(header: str, name: str) -> int | None:
+    """The first number of a performance directive."""
+    found = re.search(rf"\.{name}\s+(\d+)", header)
+    return int(found[1]) if found else None
 
 
 def _initial(text: str, item: int, size: int) -> bytes:

@@ -125,7 +125,11 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A kernel (`entry`) or device function with its flat body and its variables."""
+    """A kernel (`entry`) or device function with its flat body and its variables.
+
+    `cluster` is what `.reqnctapercluster` asks for (a single dimension), `register_limit` what
+    `.maxnreg` does.
+    """
 
     name: str
     entry: bool
@@ -133,6 +137,8 @@ class Function:
     results: tuple[Variable, ...]
     body: tuple[Instruction | Label, ...]
     variables: tuple[Variable, ...]
+    cluster: int | None = None
+    register_limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,3 +154,31 @@ class Program:
     def entries(self) -> tuple[str, ...]:
         """Names of the kernels of this module, in order of appearance."""
         return tuple(name for name, function in self.functions.items() if function.entry)
+
+
+def named_registers(operands: tuple[Operand, ...]) -> tuple[Register, ...]:
+    """Every register that operands mention."""
+    found: list[Register] = []
+    for operand in operands:
+        match operand:
+            case Register():
+                found.append(operand)
+            case Negated(register):
+                found.append(register)
+            case Pair(first, second):
+                found.extend(named_registers((first, second)))
+            case Vector(items):
+                found.extend(named_registers(items))
+            case Address(base, _, coordinates):
+                found.extend(named_registers((base, *(coordinates.items if coordinates else ()))))
+            case _:
+                pass
+    return tuple(found)
+
+
+def written(instruction: Instruction) -> tuple[Register, ...]:
+    """The registers that an instruction writes: those of its first operand, unless that is an
+    address, as in a store.
+    """
+    target = instruction.operands[:1]
+    return () if target and isinstance(target[0], Address) else named_registers(target)

@@ -12,32 +12,43 @@ import numpy as np
 from samoyeds_gen.simulator.clocks import Clocks
 from samoyeds_gen.simulator.fault import Kind, SimulationFault
 from samoyeds_gen.simulator.program import Site
+from samoyeds_gen.simulator.proxies import GenericWrites
 from samoyeds_gen.simulator.scalars import Array
 
 if TYPE_CHECKING:
     from samoyeds_gen.simulator.machine import Machine
 
-# A stamp is clock << 32 | thread << 20 | site. Copies in flight carry a clock no barrier reaches.
-CLOCK_SHIFT, THREAD_SHIFT = 32, 20
+# A stamp is clock << 32 | thread << 16 | site. Threads are counted through a cluster, agents follow
+# them. Copies in flight carry a clock no barrier reaches.
+CLOCK_SHIFT, THREAD_SHIFT = 32, 16
 THREADS, SITES = (1 << (CLOCK_SHIFT - THREAD_SHIFT)) - 1, (1 << THREAD_SHIFT) - 1
-_IN_FLIGHT = (1 << 31) - 1
-_NEVER = -1
+IN_FLIGHT = (1 << 31) - 1
+NEVER = -1
 # Lane number of a read that a warp does as one, such as ldmatrix; a mark is clock << 6 | lane.
-_COLLECTIVE, _LANE_SHIFT = 32, 6
-_LANES = (1 << _LANE_SHIFT) - 1
+COLLECTIVE, LANE_SHIFT = 32, 6
+_LANES = (1 << LANE_SHIFT) - 1
 
 
 def stamps(m: "Machine", clock: Array | int, lanes: Array, site: int) -> Array:
     """Stamps of accesses of these lanes at these clocks."""
-    made: Array = (np.int64(clock) << CLOCK_SHIFT) | (m.thread_of[lanes] << THREAD_SHIFT) | site
+    made: Array = (np.int64(clock) << CLOCK_SHIFT) | (m.stamp_of[lanes] << THREAD_SHIFT) | site
     return made
 
 
 def known_of(m: "Machine", lanes: Array, thread: Array) -> Array:
-    """What the warp of each lane knows of the warp of the corresponding `thread`."""
-    other = np.minimum(thread >> 5, m.warps - 1)
-    known: Array = m.clocks.known[m.cta_of[lanes], m.warp_of[lanes] % m.warps, other]
-    return known
+    """What the warp of each lane knows of the warp or agent of the corresponding `thread`."""
+    known = m.clocks.known
+    found: Array = known[m.warp_of[lanes], np.minimum(thread >> 5, known.shape[1] - 1)]
+    return found
+
+
+def doer(m: "Machine", stamp: int) -> str:
+    """Who made an access, for a message."""
+    thread = (stamp >> THREAD_SHIFT) & THREADS
+    if thread >> 5 >= m.clocks.members:
+        return str(m.clocks.agent_name(thread >> 5))
+    rank, own = divmod(thread, m.warps * 32)
+    return f"thread {own}" + (f" of cluster rank {rank}" if m.cluster > 1 else "")
 
 
 def first(bad: Array) -> int:
@@ -60,6 +71,28 @@ def tile(values: Array, granules: Array) -> Array:
     return values if count == 1 else np.concatenate([values] * count)
 
 
+def collision(m: "Machine", stamp: int, act: str, done: str) -> tuple[Kind, str, Site | None]:
+    """Kind, sentence and other instruction of an unordered `act` on bytes `done` by a stamp."""
+    if stamp == NEVER:
+        return "uninitialised read", "shared memory that nothing wrote", None
+    other, who = m.site(stamp & SITES), doer(m, stamp)
+    agent = (stamp >> THREAD_SHIFT) & THREADS >= m.clocks.members * 32
+    kind: Kind = "read before arrival" if act == "read" else "race"
+    if stamp >> CLOCK_SHIFT == IN_FLIGHT:
+        if other.opcode.startswith("mbarrier"):
+            return "race", f"a {act} of the mbarrier that {who} made at {other}", other
+        if act == "read":
+            what = f"bytes of a copy that {who} issued at {other} and has not waited for"
+        else:
+            what = f"a {act} of bytes being written by a copy in flight, issued by {who} at {other}"
+    elif agent:
+        what = f"a {act} of bytes {done} by the {who} at {other}, which nobody here waited for"
+    else:
+        kind = "race"
+        what = f"a {act} of bytes {done} by {who} at {other}, with no barrier between"
+    return kind, what, other
+
+
 @dataclass(slots=True)
 class _Access:
     """Granules that an instruction touches, as `spread` has them; `lanes` and `site` say who."""
@@ -78,14 +111,15 @@ class _Access:
 class SharedShadow:
     """Last writer and last readers of each `granule` bytes of every CTA's shared memory."""
 
-    def __init__(self, clocks: Clocks, size: int, granule: int) -> None:
-        ctas, self.warps = clocks.now.shape
+    def __init__(self, clocks: Clocks, size: int, granule: int, *, proxies: bool) -> None:
         self.clocks = clocks
         self.granule = granule
-        self.writer = np.full(ctas * size // granule, _NEVER, np.int64)
-        # One mark per granule and warp, [granules, warps] flattened.
-        self.readers = np.zeros(len(self.writer) * self.warps, np.int32)
+        self.writer = np.full(size // granule, NEVER, np.int64)
+        self.columns = clocks.known.shape[1]
+        # One mark per granule and column of the clocks, flattened.
+        self.readers = np.zeros(len(self.writer) * self.columns, np.int32)
         self.reader_site = np.zeros(len(self.writer), np.int32)
+        self.generic = GenericWrites(len(self.writer)) if proxies else None
 
     def _access(self, index: Array, size: int, lanes: Array, site: int) -> _Access:
         return _Access(spread(index, size, self.granule), lanes, site)
@@ -98,20 +132,25 @@ class SharedShadow:
         last = self.writer.take(access.granules)
         if last.max() > _limit(self.clocks.floor) or last.min() < 0:
             self._check_read(m, access, last, warp)
-        lane = _COLLECTIVE if warp else lanes & 31
-        mark = ((self.clocks.of_lanes(lanes) << _LANE_SHIFT) | lane).astype(np.int32)
-        column = access.tiled(m.warp_of[lanes] % self.warps)
-        self.readers[access.granules * self.warps + column] = access.tiled(mark)
+        lane = COLLECTIVE if warp else lanes & 31
+        mark = ((self.clocks.of_lanes(lanes) << LANE_SHIFT) | lane).astype(np.int32)
+        column = access.tiled(m.member_of[lanes])
+        self.readers[access.granules * self.columns + column] = access.tiled(mark)
         self.reader_site[access.granules] = site
+        self._loosen(lanes)
 
     def write(self, m: "Machine", index: Array, size: int, lanes: Array, site: int) -> None:
         """Check and record writes that are done when the instruction is."""
         made = stamps(m, self.clocks.of_lanes(lanes), lanes, site)
-        self._write(m, self._access(index, size, lanes, site), made)
+        access = self._access(index, size, lanes, site)
+        self._write(m, access, made)
+        if self.generic is not None:
+            self.generic.add(access.granules)
+        self._loosen(lanes)
 
     def issue(self, m: "Machine", index: Array, size: int, lanes: Array, site: int) -> None:
         """Check and record writes in flight: from now on nobody may touch the bytes."""
-        made = stamps(m, _IN_FLIGHT, lanes, site)
+        made = stamps(m, IN_FLIGHT, lanes, site)
         self._write(m, self._access(index, size, lanes, site), made)
 
     def arrive(self, m: "Machine", index: Array, size: int, lanes: Array, site: int) -> None:
@@ -119,13 +158,38 @@ class SharedShadow:
         access = self._access(index, size, lanes, site)
         made = stamps(m, self.clocks.of_lanes(lanes), lanes, site)
         self.writer[access.granules] = access.tiled(made)
+        if self.generic is not None:
+            self.generic.add(access.granules)
+        self._loosen(lanes)
+
+    def land(
+        self, index: Array, size: int, column: int, clock: int, site: int, *, generic: bool = False
+    ) -> None:
+        """Turn writes in flight into writes of an agent: whoever waits for `clock` may read."""
+        granules = spread(index, size, self.granule)
+        self.writer[granules] = (clock << CLOCK_SHIFT) | (column << 5 << THREAD_SHIFT) | site
+        if self.generic is not None and generic:
+            self.generic.add(granules)
+
+    def _loosen(self, lanes: Array) -> None:
+        if self.clocks.loose is not None:
+            self.clocks.loose.reshape(-1)[lanes] = True
+
+    def marks(self) -> Array:
+        """The readers, [granules, columns], wide enough for every agent there is."""
+        columns = self.clocks.known.shape[1]
+        if columns != self.columns:
+            wide = np.zeros((len(self.writer), columns), np.int32)
+            wide[:, : self.columns] = self.readers.reshape(-1, self.columns)
+            self.columns, self.readers = columns, wide.reshape(-1)
+        return self.readers.reshape(-1, columns)
 
     def _write(self, m: "Machine", access: _Access, made: Array) -> None:
         last = self.writer.take(access.granules)
         if last.max() > _limit(self.clocks.floor):
             self._check_write(m, access, last)
-        readers = self.readers.reshape(-1, self.warps).take(access.granules, axis=0)
-        if readers.max() > (self.clocks.floor << _LANE_SHIFT | _LANES):
+        readers = self.marks().take(access.granules, axis=0)
+        if readers.max() > (self.clocks.floor << LANE_SHIFT | _LANES):
             self._check_readers(m, access, readers)
         made = access.tiled(made)
         self.writer[access.granules] = made
@@ -140,26 +204,16 @@ class SharedShadow:
         thread, clock = (last >> THREAD_SHIFT) & THREADS, last >> CLOCK_SHIFT
         before: Array = clock <= known_of(m, lanes, thread)
         if mine_counts:
-            before |= thread == m.thread_of[lanes]
-        return before & (clock < _IN_FLIGHT)
+            before |= thread == m.stamp_of[lanes]
+        return before & (clock < IN_FLIGHT)
 
     def _check_read(self, m: "Machine", access: _Access, last: Array, warp: bool) -> None:
         good = (last >= 0) & self._ordered(m, access, last, not warp)
         if good.all():
             return
         at = first(~good)
-        stamp = int(last[at])
-        if stamp == _NEVER:
-            what = "shared memory that nothing wrote"
-            raise self._fault(m, access, at, "uninitialised read", what, None)
-        if stamp >> CLOCK_SHIFT == _IN_FLIGHT:
-            other = m.site(stamp & SITES)
-            what = (
-                f"bytes of a copy that thread {(stamp >> THREAD_SHIFT) & THREADS} issued at "
-                f"{other} and has not waited for"
-            )
-            raise self._fault(m, access, at, "read before arrival", what, other)
-        raise self._race(m, access, at, "read", "written", stamp)
+        kind, what, other = collision(m, int(last[at]), "read", "written")
+        raise self._fault(m, access, at, kind, what, other)
 
     def _check_write(self, m: "Machine", access: _Access, last: Array) -> None:
         good = (last < 0) | self._ordered(m, access, last, True)
@@ -169,27 +223,27 @@ class SharedShadow:
 
     def _check_readers(self, m: "Machine", access: _Access, readers: Array) -> None:
         lanes = access.tiled(access.lanes)
-        own = m.warp_of[lanes] % self.warps
-        known = self.clocks.known[m.cta_of[lanes], own]
-        same = np.arange(self.warps) == own[:, None]
+        known = self.clocks.known[m.warp_of[lanes]]
+        same = np.arange(self.columns) == m.member_of[lanes][:, None]
         mine = same & ((readers & _LANES) == (lanes & 31)[:, None])
-        good = mine | ((readers >> _LANE_SHIFT) <= known)
+        good = mine | ((readers >> LANE_SHIFT) <= known)
         if not good.all():
-            at, warp = divmod(first(~good.reshape(-1)), self.warps)
-            lane = int(readers[at, warp]) & _LANES
-            thread = warp * 32 + (lane if lane < _COLLECTIVE else 0)
-            stamp = thread << THREAD_SHIFT | int(self.reader_site[access.granules[at]])
-            raise self._race(m, access, at, "write", "read", stamp)
+            raise self._read_race(m, access, good, readers)
+
+    def _read_race(
+        self, m: "Machine", access: _Access, good: Array, readers: Array
+    ) -> SimulationFault:
+        at, column = divmod(first(~good.reshape(-1)), self.columns)
+        lane = int(readers[at, column]) & _LANES
+        thread = column * 32 + (lane if lane < COLLECTIVE else 0)
+        stamp = thread << THREAD_SHIFT | int(self.reader_site[access.granules[at]])
+        return self._race(m, access, at, "write", "read", stamp)
 
     def _race(
         self, m: "Machine", access: _Access, at: int, act: str, done: str, stamp: int
     ) -> SimulationFault:
-        other = m.site(stamp & SITES)
-        if stamp >> CLOCK_SHIFT == _IN_FLIGHT:
-            done = "being written by a copy in flight, issued"
-        thread = (stamp >> THREAD_SHIFT) & THREADS
-        what = f"a {act} of bytes {done} by thread {thread} at {other}, with no barrier between"
-        return self._fault(m, access, at, "race", what, other)
+        kind, what, other = collision(m, stamp, act, done)
+        return self._fault(m, access, at, kind, what, other)
 
     def _fault(
         self, m: "Machine", access: _Access, at: int, kind: Kind, what: str, other: Site | None
@@ -207,4 +261,4 @@ class SharedShadow:
 
 def _limit(floor: int) -> int:
     """The largest stamp of a write that every warp knows of."""
-    return (min(floor, _IN_FLIGHT - 1) << CLOCK_SHIFT) | ((1 << CLOCK_SHIFT) - 1)
+    return (min(floor, IN_FLIGHT - 1) << CLOCK_SHIFT) | ((1 << CLOCK_SHIFT) - 1)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from samoyeds_gen.simulator.program import Instruction
+from samoyeds_gen.simulator.program import Instruction, Register
 from samoyeds_gen.simulator.scalars import Array, bits_of
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ Modifiers = Mapping[str, str]
 Step = Callable[["Machine"], None]
 Build = Callable[["Lowering", Instruction, Modifiers], Step]
 Function = Callable[..., Array]
+Claims = Callable[[Instruction], tuple[Register, ...]]
 
 SETS = {
     "INT": "[us](?:16|32|64)",
@@ -41,18 +42,27 @@ class Row:
     """One kind of instruction.
 
     `ends` marks a row that decides where lanes go next, so that its block stops there. `family` is
-    the name the counters use; it may mention choices, as `ld.{space}` does.
+    the name the counters use; it may mention choices, as `ld.{space}` does. `claims` names the
+    registers that it hands to asynchronous work, which other instructions must then leave alone.
     """
 
     pattern: str
     build: Build
     family: str
     ends: bool = False
+    claims: Claims | None = None
 
 
-def row(pattern: str, build: Build, *, family: str | None = None, ends: bool = False) -> Row:
+def row(
+    pattern: str,
+    build: Build,
+    *,
+    family: str | None = None,
+    ends: bool = False,
+    claims: Claims | None = None,
+) -> Row:
     """Make a row; the family defaults to the pattern's first word."""
-    return Row(pattern, build, family or re.split(r"[.\[<]", pattern)[0], ends)
+    return Row(pattern, build, family or re.split(r"[.\[<]", pattern)[0], ends, claims)
 
 
 def expression(pattern: str) -> re.Pattern[str]:

@@ -33,6 +33,15 @@ def _lanemask(compare: Callable[[int, int], bool]) -> Read:
     return lambda m: table[np.arange(m.lanes) & 31]
 
 
+def _rank(m: "Machine") -> Array:
+    return (m.cta_of % m.cluster).astype(np.uint32)
+
+
+def _cluster_id(m: "Machine") -> Array:
+    ids: Array = _ctaid(0)(m) // m.cluster
+    return ids.astype(np.uint32)
+
+
 SPECIALS: dict[str, Read] = {
     "tid": lambda m: m.thread_of.astype(np.uint32),
     "tid.x": lambda m: m.thread_of.astype(np.uint32),
@@ -47,6 +56,20 @@ SPECIALS: dict[str, Read] = {
     "nctaid.x": lambda m: _same(m.grid[0]),
     "nctaid.y": lambda m: _same(m.grid[1]),
     "nctaid.z": lambda m: _same(m.grid[2]),
+    "cluster_ctaid.x": _rank,
+    "cluster_ctaid.y": lambda m: _same(0),
+    "cluster_ctaid.z": lambda m: _same(0),
+    "cluster_ctarank": _rank,
+    "cluster_nctaid.x": lambda m: _same(m.cluster),
+    "cluster_nctaid.y": lambda m: _same(1),
+    "cluster_nctaid.z": lambda m: _same(1),
+    "cluster_nctarank": lambda m: _same(m.cluster),
+    "clusterid.x": _cluster_id,
+    "clusterid.y": _ctaid(1),
+    "clusterid.z": _ctaid(2),
+    "nclusterid.x": lambda m: _same(m.grid[0] // m.cluster),
+    "nclusterid.y": lambda m: _same(m.grid[1]),
+    "nclusterid.z": lambda m: _same(m.grid[2]),
     "laneid": lambda m: (np.arange(m.lanes) & 31).astype(np.uint32),
     "warpid": lambda m: (m.warp_of % m.warps).astype(np.uint32),
     "nwarpid": lambda m: _same(m.warps),

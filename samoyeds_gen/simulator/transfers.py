@@ -19,7 +19,8 @@ class Copy:
     """One cp.async of many lanes; arrays run over `lanes`.
 
     `index` is the destination byte in the batch's shared memory, `group` the number of the lane's
-    commit group, `site` the number of the instruction.
+    commit group, `site` the number of the instruction, `ticket` that of the arrival at an mbarrier
+    that follows it, 0 for none.
     """
 
     lanes: Array
@@ -28,6 +29,7 @@ class Copy:
     size: int
     group: Array
     site: int
+    ticket: int = 0
 
 
 class Transfers:
@@ -36,6 +38,7 @@ class Transfers:
     def __init__(self, lanes: int) -> None:
         self.committed = np.zeros(lanes, np.int64)
         self.copies: list[Copy] = []
+        self.tickets = 0
 
     def issue(
         self, m: "Machine", lanes: Array, index: Array, data: Array, size: int, site: int
@@ -71,6 +74,32 @@ class Transfers:
                 keep.append(copy)
         self.copies = keep
 
+    def mark(self, lanes: Array) -> int:
+        """A new ticket, put on the copies of these lanes that have none."""
+        self.tickets += 1
+        keep = []
+        for copy in self.copies:
+            chosen = np.isin(copy.lanes, lanes)
+            if copy.ticket or not chosen.any():
+                keep.append(copy)
+                continue
+            if not chosen.all():
+                keep.append(_part(copy, ~chosen))
+                copy = _part(copy, chosen)
+            copy.ticket = self.tickets
+            keep.append(copy)
+        self.copies = keep
+        return self.tickets
+
+    def land(self, m: "Machine", ticket: int, column: int, clock: int) -> None:
+        """Deliver what is left of a ticket's copies; the agent of `column` has done so."""
+        mine = [copy for copy in self.copies if copy.ticket == ticket]
+        self.copies = [copy for copy in self.copies if copy.ticket != ticket]
+        for copy in mine:
+            m.shared.store(copy.index, copy.size, copy.data)
+            if m.shadow is not None:
+                m.shadow.land(copy.index, copy.size, column, clock, copy.site, generic=True)
+
     def _deliver(self, m: "Machine", copy: Copy) -> None:
         m.shared.store(copy.index, copy.size, copy.data)
         if m.shadow is not None:
@@ -85,4 +114,5 @@ def _part(copy: Copy, chosen: Array) -> Copy:
         copy.size,
         copy.group[chosen],
         copy.site,
+        copy.ticket,
     )

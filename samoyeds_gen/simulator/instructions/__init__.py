@@ -7,6 +7,8 @@ from samoyeds_gen.simulator.instructions import (
     atomics,
     barrier,
     bits,
+    bulk,
+    cluster,
     control,
     conversion,
     copies,
@@ -15,9 +17,11 @@ from samoyeds_gen.simulator.instructions import (
     integer,
     loads,
     matrix,
+    mbarrier,
     packed,
     predicate,
     warp,
+    warpgroup,
 )
 from samoyeds_gen.simulator.rows import Table
 
@@ -36,5 +40,9 @@ FAMILIES = (
     warp,
     fragments,
     matrix,
+    mbarrier,
+    bulk,
+    warpgroup,
+    cluster,
 )
 TABLE = Table(tuple(row for family in FAMILIES for row in family.ROWS))

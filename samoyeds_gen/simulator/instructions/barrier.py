@@ -61,7 +61,7 @@ def _warp_sync(lowering: "Lowering", instruction: Instruction, modifiers: Modifi
     def run(m: "Machine") -> None:
         refuse_absent(m, members(m.regs), site)
         warps = np.flatnonzero(m.mask.reshape(-1, 32).any(axis=1))
-        m.clocks.tick(warps // m.warps, warps % m.warps)
+        m.clocks.tick(warps)
 
     return run
 
@@ -76,6 +76,7 @@ def refuse_absent(m: "Machine", members: Array, site: Site) -> None:
     bits = (wanted[:, :, None] >> np.arange(32, dtype=np.uint32)) & np.uint32(1)
     absent = (bits.astype(bool) & (live & ~lanes)[:, None, :]).any(axis=2) & lanes
     if absent.any():
+        m.parking.blame(m, m.live & ~m.mask & absent.any(axis=1).repeat(32))
         warp, lane = (int(i) for i in np.argwhere(absent)[0])
         raise m.fault(
             "divergent barrier",

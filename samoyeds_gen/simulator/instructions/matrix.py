@@ -79,7 +79,7 @@ def _sparse(
 ) -> Product:
     k, element = int(modifiers["k"]), modifiers["a"]
     ordered = "ordered" in modifiers
-    selector = _selector(lowering, instruction, k)
+    selector = selector_of(lowering, instruction, instruction.operands[5], k)
     codes = lowering.read(instruction.operands[4], "b32")
 
     def product(m: "Machine", warps: Warps) -> Array:
@@ -88,18 +88,18 @@ def _sparse(
         a = m.operands.get(
             ("S", element, k, selector, ordered),
             [*a_registers, metadata],
-            lambda: Sparse(a_registers, metadata, element, k, selector, ordered),
+            lambda: Sparse(left_fragment(a_registers, element), metadata, k, selector, ordered),
         )
         if a.bad[warps].any():
-            raise _invalid(m, a, warps, selector, instruction.site)
+            raise invalid_metadata(m, a, warps, selector, instruction.site)
         b = m.operands.get(("B", element), b_registers, lambda: Right(b_registers, element))
         return a.product(b, warps)
 
     return product
 
 
-def _selector(lowering: "Lowering", instruction: Instruction, k: int) -> int:
-    operand = instruction.operands[5]
+def selector_of(lowering: "Lowering", instruction: Instruction, operand: Operand, k: int) -> int:
+    """The immediate sparsity selector of an instruction with that k."""
     if not isinstance(operand, Immediate):
         raise lowering.refuse(instruction, "takes an immediate selector")
     allowed = 4 * 16 // k
@@ -112,18 +112,21 @@ def _selector(lowering: "Lowering", instruction: Instruction, k: int) -> int:
     return operand.value
 
 
-def _invalid(
-    m: "Machine", left: Sparse, warps: Warps, selector: int, site: Site
+def invalid_metadata(
+    m: "Machine", left: Sparse, warps: Warps, selector: int, site: Site, first: int = 0
 ) -> SimulationFault:
-    numbers = np.arange(len(left.bad))[warps]
-    warp = int(numbers[left.bad[warps]][0])
+    """The fault of the first code of some warps that is not allowed.
+
+    `left` begins with the warp of lane `first`.
+    """
+    warp = int(np.arange(len(left.bad))[warps][left.bad[warps]][0])
     stored_row, group, pair = left.first_bad(warp)
     return m.fault(
         "invalid metadata",
         f"positions {pair} in group {group} of row {stored_row}, selector {selector}: "
         f"{'they must increase' if pair[0] != pair[1] else 'they must differ'}",
         site,
-        warp * 32 + left.holder(stored_row, group),
+        first + warp * 32 + left.holder(stored_row, group),
     )
 
 
