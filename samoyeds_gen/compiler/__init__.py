@@ -1,14 +1,13 @@
 """The compiler: a legal schedule becomes a plan, a plan becomes one readable CUDA file."""
 
 from samoyeds_gen.compiler.dependence import mermaid
-from samoyeds_gen.compiler.driver import PASSES, compile_plan
+from samoyeds_gen.compiler.driver import compile_plan, passes
 from samoyeds_gen.compiler.emit import emit
 from samoyeds_gen.compiler.legality import RULES, check_legal, first_violation
 from samoyeds_gen.compiler.plan import Buffer, Packing, Parameter, Plan
 from samoyeds_gen.compiler.print import print_plan
 
 __all__ = [
-    "PASSES",
     "RULES",
     "Buffer",
     "Packing",
@@ -19,5 +18,6 @@ __all__ = [
     "emit",
     "first_violation",
     "mermaid",
+    "passes",
     "print_plan",
 ]

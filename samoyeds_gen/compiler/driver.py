@@ -1,31 +1,30 @@
 """The compiler in one screen: an ordered list of named passes, verified as it goes."""
 
-from collections.abc import Callable
-
-from samoyeds_gen.compiler.constants import name_constants
 from samoyeds_gen.compiler.legality import check_legal
-from samoyeds_gen.compiler.lower import add_buffers, lower
-from samoyeds_gen.compiler.pipeline import add_operations, order_loop, verify_synchronisation
-from samoyeds_gen.compiler.plan import Plan
+from samoyeds_gen.compiler.plan import Pass, Plan
+from samoyeds_gen.compiler.shapes import PipelineShape, shape_of
 from samoyeds_gen.compiler.storage import place_buffers
 from samoyeds_gen.language.kernels import Ssmm
 from samoyeds_gen.language.schedule import Schedule
 from samoyeds_gen.language.targets import Target, target_named
 
-PASSES: tuple[tuple[str, Callable[[Plan], Plan]], ...] = (
-    # What lies in shared memory and registers, and for how long.
-    ("buffers", add_buffers),
-    # What happens: setup, prologue, loop body, epilogue.
-    ("operations", add_operations),
-    # The loop body in an order that its dependences allow.
-    ("order", order_loop),
-    # Every hazard has its wait and its barrier, and the ring is deep enough.
-    ("synchronisation", verify_synchronisation),
-    # Byte offsets; buffers of disjoint lives share bytes.
-    ("storage", place_buffers),
-    # Names for every number of the emitted file.
-    ("constants", name_constants),
-)
+
+def passes(shape: PipelineShape) -> tuple[tuple[str, Pass], ...]:
+    """The passes from a plan's skeleton to a plan that can be emitted, in order."""
+    return (
+        # What lies in shared memory and registers, and for how long.
+        ("buffers", shape.add_buffers),
+        # What happens: setup, prologue, loop body, epilogue.
+        ("operations", shape.add_operations),
+        # The loop body in an order that its dependences allow.
+        ("order", shape.order),
+        # Every hazard has its wait and its barrier, and the ring is deep enough.
+        ("synchronisation", shape.verify_synchronisation),
+        # Byte offsets; buffers of disjoint lives share bytes.
+        ("storage", place_buffers),
+        # Names for every number of the emitted file.
+        ("constants", shape.name_constants),
+    )
 
 
 def compile_plan(schedule: Schedule, problem: Ssmm, target: Target | None = None) -> Plan:
@@ -35,7 +34,8 @@ def compile_plan(schedule: Schedule, problem: Ssmm, target: Target | None = None
     """
     target = target or target_named(schedule.target)
     check_legal(schedule, problem, target)
-    plan = lower(schedule, problem, target)
-    for _, run in PASSES:
+    shape = shape_of(schedule)
+    plan = shape.lower(schedule, problem, target)
+    for _, run in passes(shape):
         plan = run(plan)
     return plan

@@ -4,8 +4,9 @@ Passes refine it, `print_plan` shows it, `emit` arranges it as CUDA C++. Nothing
 m, n or k: those are run-time parameters of the kernel.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from samoyeds_gen.compiler.ops import Op
 from samoyeds_gen.language.atoms import MatrixAtom
@@ -18,38 +19,22 @@ PlanFold = Literal["direct", "exchange", "prefix", "expand"]
 Section = Literal["prologue", "loop", "epilogue"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:
-    """The tile in fragments, stages and blocks. Rows are stored rows, except `fragment` rows of
-    the expand fold, which are output rows; `*_bytes` are bytes, `*_chunks` 16-byte chunks.
+    """What every pipeline shape derives from a schedule; each adds its own numbers.
+
+    `features_per_row` output features belong to one row of the matrix unit, `tiles_per_word` tiles
+    of k share one fold word; `registers` is the estimate a thread.
     """
 
     fold: PlanFold
-    weight_rows: int
-    fragment_rows: int
     features_per_row: int
     accumulator_sets: int
-    fragments_m: int
-    fragments_n: int
-    steps: int
-    blocks_per_tile: int
-    tiles_per_block: int
-    steps_per_block: int
     tiles_per_word: int
-    entries_per_word: int
-    metadata_words: int
-    fold_shape: tuple[int, ...]
-    weight_row_bytes: int
-    token_row_bytes: int
-    weight_copies: int
-    token_copies: int
-    weight_copies_even: bool
-    token_copies_even: bool
-    warp_features: int
-    warp_tokens: int
-    staging_stride: int
-    store_chunks: int
     registers: int
+
+
+G = TypeVar("G", bound=Geometry, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +104,7 @@ class Wrapper:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class KernelPlan(Generic[G]):
     """One kernel, ready to be emitted."""
 
     entry: str
@@ -127,7 +112,7 @@ class Plan:
     problem: Ssmm
     target: Target
     atom: MatrixAtom
-    geometry: Geometry
+    geometry: G
     template: str
     parameters: tuple[Parameter, ...]
     packings: tuple[Packing, ...]
@@ -172,3 +157,9 @@ class Plan:
     def buffer(self, name: str) -> Buffer:
         """The buffer of this name; KeyError if there is none."""
         return {each.name: each for each in self.buffers}[name]
+
+
+Plan = KernelPlan[Any]
+"""A plan of whichever pipeline shape."""
+
+Pass = Callable[[Plan], Plan]

@@ -1,8 +1,10 @@
 """Derived numbers of a legal schedule: fragments, copies, words, registers. Decides no order."""
 
+from dataclasses import dataclass
 from math import ceil, gcd, prod
 
-from samoyeds_gen.compiler.plan import Geometry, PlanFold
+from samoyeds_gen.compiler.folds import plan_fold
+from samoyeds_gen.compiler.plan import Geometry, KernelPlan, PlanFold
 from samoyeds_gen.language.atoms import MatrixAtom, matrix_atom_named
 from samoyeds_gen.language.kernels import Ssmm
 from samoyeds_gen.language.schedule import Schedule
@@ -16,9 +18,36 @@ FRAGMENT_TOKENS = 8
 ADDRESS_REGISTERS = 30  # addresses, counters and temporaries of the ring pipeline, as compiled
 
 
-def plan_fold(schedule: Schedule, problem: Ssmm) -> PlanFold:
-    """The fold that is really needed: with N = M no sub-row is absent and rows stay in place."""
-    return "direct" if problem.format.n == problem.format.m else schedule.stationary.fold
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingGeometry(Geometry):
+    """The tile in fragments, stages and blocks. Rows are stored rows, except `fragment` rows of
+    the expand fold, which are output rows; `*_bytes` are bytes, `*_chunks` 16-byte chunks.
+    """
+
+    weight_rows: int
+    fragment_rows: int
+    fragments_m: int
+    fragments_n: int
+    steps: int
+    blocks_per_tile: int
+    tiles_per_block: int
+    steps_per_block: int
+    entries_per_word: int
+    metadata_words: int
+    fold_shape: tuple[int, ...]
+    weight_row_bytes: int
+    token_row_bytes: int
+    weight_copies: int
+    token_copies: int
+    weight_copies_even: bool
+    token_copies_even: bool
+    warp_features: int
+    warp_tokens: int
+    staging_stride: int
+    store_chunks: int
+
+
+RingPlan = KernelPlan[RingGeometry]
 
 
 def weight_rows(schedule: Schedule, problem: Ssmm) -> int:
@@ -39,7 +68,7 @@ def stage_bytes(schedule: Schedule, problem: Ssmm) -> int:
     return (g.weight_rows + 2 * schedule.tile.n) * schedule.tile.k + 4 * words
 
 
-def derive_geometry(schedule: Schedule, problem: Ssmm) -> Geometry:
+def derive_geometry(schedule: Schedule, problem: Ssmm) -> RingGeometry:
     """All numbers the plan needs. The legality rules have made every division exact."""
     tile, warps, f = schedule.tile, schedule.warps, problem.format
     atom = matrix_atom_named(schedule.tensorize)
@@ -56,7 +85,7 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> Geometry:
     token_chunks = tile.n * tile.k // 8
     warp_features = tile.m // warps.m
     feature_bytes = warp_features * problem.out_dtype.bytes
-    return Geometry(
+    return RingGeometry(
         fold=fold,
         weight_rows=weight_rows(schedule, problem),
         fragment_rows=rows,

@@ -27,12 +27,12 @@ from samoyeds_gen.compiler.ops import (
     Wait,
     ZeroFill,
 )
-from samoyeds_gen.compiler.plan import Plan
+from samoyeds_gen.compiler.ring.geometry import RingPlan
 
 FRAGMENT_RINGS = ("weight_ring", "token_ring")
 
 
-def add_operations(plan: Plan) -> Plan:
+def add_operations(plan: RingPlan) -> RingPlan:
     """Setup, prologue, loop body and epilogue; the order inside the loop is the next pass's."""
     g = plan.geometry
     return replace(
@@ -49,18 +49,18 @@ def add_operations(plan: Plan) -> Plan:
     )
 
 
-def order_loop(plan: Plan) -> Plan:
+def order_loop(plan: RingPlan) -> RingPlan:
     """Put the loop body in an order that its dependences allow."""
     return replace(plan, loop=ordered(plan.loop))
 
 
-def verify_synchronisation(plan: Plan) -> Plan:
+def verify_synchronisation(plan: RingPlan) -> RingPlan:
     """Hold every hazard of the loop against its waits, barriers and ring depth."""
     check_synchronised(plan.loop, plan.schedule.pipeline.stages)
     return plan
 
 
-def _setup(plan: Plan) -> tuple[Op, ...]:
+def _setup(plan: RingPlan) -> tuple[Op, ...]:
     fold = plan.geometry.fold
     gathered = "gathered" if plan.problem.index else "contiguous"
     ahead = _ahead(plan)
@@ -83,7 +83,7 @@ def _setup(plan: Plan) -> tuple[Op, ...]:
     )
 
 
-def _prologue(plan: Plan) -> tuple[Op, ...]:
+def _prologue(plan: RingPlan) -> tuple[Op, ...]:
     ahead = plan.schedule.pipeline.stages - 1
     fold, words = plan.geometry.fold, plan.geometry.metadata_words
     named = Barrier("barrier", reason="The token rows are visible to every warp.")
@@ -106,17 +106,17 @@ def _prologue(plan: Plan) -> tuple[Op, ...]:
     )
 
 
-def _ahead(plan: Plan) -> bool:
+def _ahead(plan: RingPlan) -> bool:
     """Whether fragments are loaded one step ahead of the matrix work."""
     return plan.schedule.pipeline.fragments == 2
 
 
-def _wait(plan: Plan) -> Wait:
+def _wait(plan: RingPlan) -> Wait:
     pending = plan.schedule.pipeline.stages - 2
     return Wait(f"wait until at most {pending} copies are in flight", pending=pending)
 
 
-def _loop(plan: Plan) -> tuple[Op, ...]:
+def _loop(plan: RingPlan) -> tuple[Op, ...]:
     """What one tile of k needs, in no particular order; each operation names its dependences.
 
     With two weight buffers, fragments are loaded one step ahead of the matrix work, those of
@@ -139,7 +139,7 @@ def _loop(plan: Plan) -> tuple[Op, ...]:
     )
 
 
-def _fold_ring(plan: Plan) -> tuple[str, ...]:
+def _fold_ring(plan: RingPlan) -> tuple[str, ...]:
     return () if plan.geometry.fold == "direct" else ("fold_ring",)
 
 
@@ -148,7 +148,7 @@ def _seen(next_tile: bool) -> tuple[Access, ...]:
     return _value("published", int(next_tile)), _value("stage", int(next_tile))
 
 
-def _load_words(plan: Plan) -> tuple[Op, ...]:
+def _load_words(plan: RingPlan) -> tuple[Op, ...]:
     """Metadata and fold words: with the fragments one step ahead, else when the tile starts.
 
     A tile's last metadata word is still in use when the next tile is published; it is loaded at
@@ -191,7 +191,7 @@ def _value(name: str, version: int) -> Access:
     return Access(name, version, shared=False)
 
 
-def _load(plan: Plan, step: int) -> tuple[Op, ...]:
+def _load(plan: RingPlan, step: int) -> tuple[Op, ...]:
     """Load the fragments of one step, or the weight of the next tile's step 0 ahead of time."""
     early = _ahead(plan)
     next_tile = early and step == 0
@@ -223,7 +223,7 @@ def _load(plan: Plan, step: int) -> tuple[Op, ...]:
     return weight, tokens
 
 
-def _multiply(plan: Plan, step: int) -> Multiply:
+def _multiply(plan: RingPlan, step: int) -> Multiply:
     """The matrix work of one step; ahead of time it also loads the next step's tokens."""
     early, steps = _ahead(plan), plan.geometry.steps
     last = step + 1 == steps
@@ -250,7 +250,7 @@ def _multiply(plan: Plan, step: int) -> Multiply:
     )
 
 
-def _hand_over(plan: Plan) -> tuple[Op, ...]:
+def _hand_over(plan: RingPlan) -> tuple[Op, ...]:
     """From this tile to the next: its copies have arrived, and nobody reads this one any more."""
     reason = "The next tile is visible to every warp, and no warp still reads this one's stage."
     slot = plan.geometry.steps - (1 if _ahead(plan) else 0)
@@ -266,7 +266,7 @@ def _hand_over(plan: Plan) -> tuple[Op, ...]:
     )
 
 
-def _fold_step(plan: Plan, step: int) -> tuple[Op, ...]:
+def _fold_step(plan: RingPlan, step: int) -> tuple[Op, ...]:
     """The fold's work before this step, where a V-block starts with it."""
     g = plan.geometry
     if g.fold not in ("exchange", "prefix") or step % g.steps_per_block:

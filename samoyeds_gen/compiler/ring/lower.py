@@ -4,8 +4,13 @@ from dataclasses import replace
 from math import prod
 from typing import Literal
 
-from samoyeds_gen.compiler.geometry import METADATA_COLUMNS, SLOT_COLUMNS, derive_geometry
-from samoyeds_gen.compiler.plan import Buffer, Packing, Parameter, Plan
+from samoyeds_gen.compiler.plan import Buffer, KernelPlan, Packing, Parameter
+from samoyeds_gen.compiler.ring.geometry import (
+    METADATA_COLUMNS,
+    SLOT_COLUMNS,
+    RingPlan,
+    derive_geometry,
+)
 from samoyeds_gen.language.atoms import matrix_atom_named
 from samoyeds_gen.language.kernels import Ssmm
 from samoyeds_gen.language.layouts import swizzle_named
@@ -13,7 +18,7 @@ from samoyeds_gen.language.schedule import Schedule
 from samoyeds_gen.language.targets import Target
 
 
-def lower(schedule: Schedule, problem: Ssmm, target: Target) -> Plan:
+def lower(schedule: Schedule, problem: Ssmm, target: Target) -> RingPlan:
     """The plan's skeleton: geometry, parameters and packings; later passes fill the rest."""
     geometry = derive_geometry(schedule, problem)
     folded = geometry.fold in ("exchange", "prefix")
@@ -25,7 +30,7 @@ def lower(schedule: Schedule, problem: Ssmm, target: Target) -> Plan:
             geometry.fold, "weight.slots"
         )
         packings.append(Packing(source, row_kind, rows, 1 if folded else SLOT_COLUMNS))
-    return Plan(
+    return KernelPlan(
         entry=f"{schedule.name}_{problem.suffix}",
         schedule=schedule,
         problem=problem,
@@ -38,7 +43,7 @@ def lower(schedule: Schedule, problem: Ssmm, target: Target) -> Plan:
     )
 
 
-def add_buffers(plan: Plan) -> Plan:
+def add_buffers(plan: RingPlan) -> RingPlan:
     """Shared-memory buffers with their lives; `storage.place` gives them bytes."""
     g, tile, stages = plan.geometry, plan.schedule.tile, plan.schedule.pipeline.stages
     dtype = plan.problem.dtype.short
@@ -98,7 +103,7 @@ def add_buffers(plan: Plan) -> Plan:
     return replace(plan, buffers=tuple(buffers))
 
 
-def _accumulator_note(plan: Plan) -> str:
+def _accumulator_note(plan: RingPlan) -> str:
     g = plan.geometry
     return {
         "direct": "output rows",

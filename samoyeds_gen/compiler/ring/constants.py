@@ -3,10 +3,11 @@
 from dataclasses import replace
 
 from samoyeds_gen.compiler.ops import Op, Wait
-from samoyeds_gen.compiler.plan import Constant, ConstantGroup, Plan, Wrapper
+from samoyeds_gen.compiler.plan import Constant, ConstantGroup, Wrapper
+from samoyeds_gen.compiler.ring.geometry import RingPlan
 
 
-def name_constants(plan: Plan) -> Plan:
+def name_constants(plan: RingPlan) -> RingPlan:
     """Fill `constants` and `wrappers`."""
     drafts = (_format(plan), _tile(plan), _fragments(plan), _words(plan), _memory(plan))
     groups = tuple(group for group in drafts if group.constants)
@@ -17,7 +18,7 @@ def _group(title: str, *rows: tuple[str, int, str]) -> ConstantGroup:
     return ConstantGroup(title, tuple(Constant(*row) for row in rows))
 
 
-def _format(plan: Plan) -> ConstantGroup:
+def _format(plan: RingPlan) -> ConstantGroup:
     f = plan.problem.format
     return _group(
         "Format: N of every M sub-rows of V columns are kept, 2:4 sparse inside",
@@ -27,7 +28,7 @@ def _format(plan: Plan) -> ConstantGroup:
     )
 
 
-def _tile(plan: Plan) -> ConstantGroup:
+def _tile(plan: RingPlan) -> ConstantGroup:
     s, g = plan.schedule, plan.geometry
     return _group(
         "Tile",
@@ -45,7 +46,7 @@ def _tile(plan: Plan) -> ConstantGroup:
     )
 
 
-def _fragments(plan: Plan) -> ConstantGroup:
+def _fragments(plan: RingPlan) -> ConstantGroup:
     g = plan.geometry
     return _group(
         "Fragments of one warp",
@@ -62,7 +63,7 @@ def _fragments(plan: Plan) -> ConstantGroup:
     )
 
 
-def _words(plan: Plan) -> ConstantGroup:
+def _words(plan: RingPlan) -> ConstantGroup:
     g = plan.geometry
     rows = []
     if g.fold == "expand":
@@ -82,7 +83,7 @@ def _words(plan: Plan) -> ConstantGroup:
     return _group("Steps and fold words", *rows)
 
 
-def _memory(plan: Plan) -> ConstantGroup:
+def _memory(plan: RingPlan) -> ConstantGroup:
     g = plan.geometry
     weight, tokens = plan.buffer("weight_ring"), plan.buffer("token_ring")
     fragments = g.fragment_rows // 16
@@ -128,7 +129,7 @@ def _memory(plan: Plan) -> ConstantGroup:
     return _group("Shared memory, in bytes", *rows)
 
 
-def _wrappers(plan: Plan) -> tuple[Wrapper, ...]:
+def _wrappers(plan: RingPlan) -> tuple[Wrapper, ...]:
     """The PTX wrappers the operations use, in the order they are defined."""
     ops: tuple[Op, ...] = (*plan.prologue, *plan.loop, *plan.epilogue)
     waits = sorted({op.pending for op in ops if isinstance(op, Wait)})

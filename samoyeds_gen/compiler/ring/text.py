@@ -1,0 +1,75 @@
+"""What the templates of the cp.async ring see as `kernel`."""
+
+from math import prod
+from typing import ClassVar
+
+from samoyeds_gen.compiler.ops import Op, StoreTile
+from samoyeds_gen.compiler.ring.geometry import RingPlan
+from samoyeds_gen.compiler.text import KernelText, Macros, Swizzled, swizzled
+
+EPILOGUE = ("_epilogue.cuh.jinja",)
+
+
+class RingText(KernelText):
+    """Guards, addresses and names that follow from a ring plan."""
+
+    operations: ClassVar[tuple[str, ...]] = (
+        "_ring_copies.cuh.jinja",
+        "_ring_matrix.cuh.jinja",
+        "_ring_ops.cuh.jinja",
+    )
+
+    def __init__(self, plan: RingPlan, macros: Macros) -> None:
+        super().__init__(plan, macros)
+        g = plan.geometry
+        even = "if ({}_copy_row + row < {}) "
+        self.weight_copy_guard = (
+            "" if g.weight_copies_even else even.format("weight", "kWeightRows")
+        )
+        self.token_copy_guard = "" if g.token_copies_even else even.format("token", "kTileN")
+        words = g.fragment_rows // 16 * g.metadata_words * 8
+        whole = words % plan.threads == 0
+        bound = "if (threadIdx.x + i * kThreads < {}) "
+        self.metadata_copy_guard = "" if whole else bound.format("kMetadataStage / 16")
+        fold_whole = prod(g.fold_shape) // 4 % plan.threads == 0
+        self.fold_copy_guard = "" if fold_whole else bound.format("kFoldStage / 16")
+        wide = plan.atom.a_registers == 4
+        self.weight_lane_chunk = "lane / 16 * 16" if wide else "0"
+        self.token_lane_chunk = "lane / 8 * 16" if wide else "lane / 8 % 2 * 16"
+        self.load_weight = f"ldmatrix_x{plan.atom.a_registers}"
+        self.load_tokens = f"ldmatrix_x{plan.atom.b_registers}"
+        blocked = "tile_m * kTileM / kFormatM * kFormatN"
+        self.first_stored_row = blocked if g.fold != "direct" else "tile_m * kTileM"
+        # Fragments start with a block when M divides 16: one row for all instead of one each.
+        self.blocks_in_fragment = 16 % plan.problem.format.m == 0
+        together = "block_row + f * (16 / kFormatM * kFormatN)"
+        self.block_row = together if self.blocks_in_fragment else "block_row[f]"
+        self.folded = g.fold != "direct"
+
+    @property
+    def swizzled(self) -> tuple[Swizzled, ...]:
+        """The swizzle functions, one an operand."""
+        return (
+            swizzled("swizzle_weight", self.plan.buffer("weight_ring")),
+            swizzled("swizzle_tokens", self.plan.buffer("token_ring")),
+        )
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """Epilogue functions the file defines."""
+        problem = self.plan.problem
+        store = next(op for op in self.plan.epilogue if isinstance(op, StoreTile))
+        convert = f"convert_{8 * problem.out_dtype.bytes}" + ("_paired" if store.paired else "")
+        return (*((problem.activation,) if problem.activation else ()), convert)
+
+    def render(self, op: Op) -> str:
+        """The text of one operation, with the operations inside it."""
+        return self._store(op) if isinstance(op, StoreTile) else super().render(op)
+
+    def _store(self, op: StoreTile) -> str:
+        name = {"exchange": "rows_exchange", "prefix": "rows_prefix"}.get(op.fold, "rows_direct")
+        rows = self._macros(name, EPILOGUE)(kernel=self)
+        exchange = op.fold == "exchange"
+        placed = self._macros("placement", EPILOGUE)(kernel=self) if exchange else ""
+        store = self._macros("store_tile", EPILOGUE)
+        return store(op=op, kernel=self, rows=rows, placed=placed)

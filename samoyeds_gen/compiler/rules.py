@@ -1,0 +1,156 @@
+"""What a rule is, and the rules that every pipeline shape shares.
+
+A rule returns None or a Violation, which names the directive to blame.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from samoyeds_gen.language.atoms import copy_atom_named, matrix_atom_named
+from samoyeds_gen.language.kernels import ALGORITHMS, Ssmm
+from samoyeds_gen.language.schedule import Schedule
+from samoyeds_gen.language.targets import Target, target_named
+
+MAX_WARPS = 32
+MAX_STAGES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a rule looks at."""
+
+    schedule: Schedule
+    problem: Ssmm
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """Why a rule refuses: the numbers, the remedy, and the directive to blame."""
+
+    sentence: str
+    remedy: str
+    directive: str
+
+
+Rule = Callable[[Case], Violation | None]
+
+
+def name_usable(case: Case) -> Violation | None:
+    """The name can be part of a C identifier."""
+    name = case.schedule.name
+    if name.isascii() and name.isidentifier():
+        return None
+    return Violation(
+        f"schedule name {name!r} is not an identifier",
+        "use letters, digits and underscores",
+        "target",
+    )
+
+
+def numbers_positive(case: Case) -> Violation | None:
+    """Every number of a schedule counts something. Directives check it too, JSON does not."""
+    s = case.schedule
+    for directive, value in (
+        ("tile", s.tile),
+        ("warps", s.warps),
+        ("pipeline", s.pipeline),
+        ("raster", s.raster),
+        ("resident", s.resident),
+    ):
+        for field in dataclasses.fields(value):
+            number = getattr(value, field.name)
+            if isinstance(number, int) and not isinstance(number, bool) and number < 1:
+                return Violation(
+                    f"{directive} {field.name}={number} is not a positive integer",
+                    f"give {field.name} as an integer from 1",
+                    directive,
+                )
+    return None
+
+
+def algorithm_known(case: Case) -> Violation | None:
+    """The algorithm is one this compiler has."""
+    names = [each.name for each in ALGORITHMS]
+    if case.schedule.algorithm in names:
+        return None
+    return Violation(
+        f"algorithm {case.schedule.algorithm!r} is not one of {', '.join(names)}",
+        "schedule one of these",
+        "target",
+    )
+
+
+def target_order(case: Case) -> Violation | None:
+    """A schedule runs on its own target and later ones."""
+    least = target_named(case.schedule.target)
+    if case.target.accepts(least):
+        return None
+    return Violation(
+        f"a schedule for {least.name} cannot be compiled for {case.target.name}",
+        f"compile for {least.name}" + ("" if least.specific else " or a later target"),
+        "target",
+    )
+
+
+def atom_target(case: Case) -> Violation | None:
+    """The target has the instructions the atoms name."""
+    for atom in (
+        matrix_atom_named(case.schedule.tensorize),
+        copy_atom_named(case.schedule.pipeline.copy),
+    ):
+        if case.target.capability < atom.least_capability:
+            return Violation(
+                f"{atom.name} needs sm_{atom.least_capability}, the target is {case.target.name}",
+                "choose a later target",
+                "tensorize",
+            )
+    return None
+
+
+def warps_count(case: Case) -> Violation | None:
+    """A CTA has at most 1024 threads."""
+    warps = case.schedule.warps
+    if warps.m * warps.n <= MAX_WARPS:
+        return None
+    return Violation(
+        f"{warps.m} x {warps.n} warps are {warps.m * warps.n}, more than {MAX_WARPS}",
+        "use fewer warps",
+        "warps",
+    )
+
+
+def ring_depth(case: Case) -> Violation | None:
+    """A ring overlaps only from two stages up; more than a dozen is a typing mistake."""
+    stages = case.schedule.pipeline.stages
+    if 2 <= stages <= MAX_STAGES:
+        return None
+    return Violation(
+        f"pipeline stages={stages} is outside 2..{MAX_STAGES}",
+        "use at least two stages" if stages < 2 else "use fewer stages",
+        "pipeline",
+    )
+
+
+def resident_threads(case: Case) -> Violation | None:
+    """The resident CTAs' threads fit one SM."""
+    ctas, threads = case.schedule.resident.ctas, case.schedule.warps.threads
+    if ctas * threads <= case.target.threads_per_sm:
+        return None
+    return Violation(
+        f"{ctas} resident CTAs of {threads} threads exceed the {case.target.threads_per_sm} "
+        f"of a {case.target.name} SM",
+        "ask for fewer CTAs",
+        "resident",
+    )
+
+
+COMMON: dict[str, Rule] = {
+    "name-usable": name_usable,
+    "numbers-positive": numbers_positive,
+    "algorithm-known": algorithm_known,
+    "target-order": target_order,
+    "atom-target": atom_target,
+    "warps-count": warps_count,
+}
