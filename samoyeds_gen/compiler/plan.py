@@ -68,6 +68,7 @@ class Buffer:
     first: Section = "prologue"
     last: Section = "loop"
     offset: int = 0
+    align: int = 128
 
     @property
     def end(self) -> int:
@@ -93,6 +94,20 @@ class Packing:
     rows: Literal["stored", "output"]
     row_multiple: int
     k_multiple: int
+    fold: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A tensor map the launcher makes: boxes of `rows` x `columns` elements of `operand`, permuted
+    in shared memory by a swizzle of `swizzle` bytes. `source` is its parameter's.
+    """
+
+    source: str
+    operand: Literal["weight.data", "tokens"]
+    columns: int
+    rows: int
+    swizzle: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +131,16 @@ class KernelPlan(Generic[G]):
     template: str
     parameters: tuple[Parameter, ...]
     packings: tuple[Packing, ...]
+    threads: int
+    boxes: tuple[Box, ...] = ()
+    persistent: bool = False
+    cluster: int = 1
     buffers: tuple[Buffer, ...] = ()
     constants: tuple[ConstantGroup, ...] = ()
     wrappers: tuple[Wrapper, ...] = ()
     setup: tuple[Op, ...] = ()
     prologue: tuple[Op, ...] = ()
+    producer: tuple[Op, ...] = ()
     loop: tuple[Op, ...] = ()
     epilogue: tuple[Op, ...] = ()
     shared_bytes: int = 0
@@ -129,7 +149,7 @@ class KernelPlan(Generic[G]):
     def packing_key(self) -> str:
         """What two plans that take the same derived arrays have in common."""
         return ";".join(
-            f"{each.source} {each.rows} {each.row_multiple} {each.k_multiple}"
+            f"{each.source} {each.rows} {each.row_multiple} {each.k_multiple} {each.fold}"
             for each in self.packings
         )
 
@@ -139,20 +159,20 @@ class KernelPlan(Generic[G]):
         return f"{self.entry}.cu"
 
     @property
-    def threads(self) -> int:
-        """Threads of one CTA."""
-        return self.schedule.warps.threads
-
-    @property
     def tile(self) -> tuple[int, int, int]:
         """Output features, tokens and dense columns of one CTA step."""
         tile = self.schedule.tile
         return tile.m, tile.n, tile.k
 
-    def grid(self, m: int, n: int) -> tuple[int, int, int]:
-        """CTAs for an m x n output: one a tile, walked in raster order."""
-        tile = self.schedule.tile
-        return (-(-m // tile.m) * -(-n // tile.n), 1, 1)
+    def grid(self, m: int, n: int, processors: int) -> tuple[int, int, int]:
+        """CTAs for an m x n output: one a tile, walked in raster order; persistent ones walk the
+        tiles themselves, one CTA for each of the GPU's `processors`, in whole clusters.
+        """
+        tile, cluster = self.schedule.tile, self.cluster
+        groups = -(-m // (tile.m * cluster)) * -(-n // tile.n)
+        if self.persistent:
+            groups = min(groups, max(1, processors // cluster))
+        return (groups * cluster, 1, 1)
 
     def buffer(self, name: str) -> Buffer:
         """The buffer of this name; KeyError if there is none."""

@@ -100,6 +100,13 @@ def atom_target(case: Case) -> Violation | None:
         matrix_atom_named(case.schedule.tensorize),
         copy_atom_named(case.schedule.pipeline.copy),
     ):
+        only = getattr(atom, "target", None)
+        if only is not None and case.target.name != only:
+            return Violation(
+                f"{atom.name} exists on {only} alone, the target is {case.target.name}",
+                f"choose the target {only}, or another atom",
+                "tensorize",
+            )
         if case.target.capability < atom.least_capability:
             return Violation(
                 f"{atom.name} needs sm_{atom.least_capability}, the target is {case.target.name}",

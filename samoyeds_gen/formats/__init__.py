@@ -10,6 +10,7 @@ from samoyeds_gen.formats.expand import expand_slots
 from samoyeds_gen.formats.format import Format
 from samoyeds_gen.formats.fragments import fragment_metadata
 from samoyeds_gen.formats.prefix import selector_words
+from samoyeds_gen.formats.warpgroup import warpgroup_words
 from samoyeds_gen.formats.weight import SparseWeight, load
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "load",
     "selector_words",
     "swap_codes",
+    "warpgroup_words",
 ]

@@ -12,15 +12,17 @@ from samoyeds_gen.formats import (
     fragment_metadata,
     selector_words,
     swap_codes,
+    warpgroup_words,
 )
+from samoyeds_gen.formats.warpgroup import WordFold
 from samoyeds_gen.runtime import ArrayView, describe, stage
 
-Words = npt.NDArray[np.uint32]
+Words = npt.NDArray[np.uint32] | npt.NDArray[np.uint8]
 CHUNK_BYTES = 16  # what one asynchronous copy moves, and hence where weight rows must start
 
 
 def packed(w: SparseWeight, plan: Plan) -> dict[str, Words]:
-    """Every derived array of the plan, as uint32 on the host; made once per weight."""
+    """Every derived array of the plan, on the host; made once per weight."""
     arrays: dict[str, Words] = {}
     for packing in plan.packings:
         arrays |= w.derived(("packing", packing), partial(_build, packing=packing))
@@ -43,6 +45,10 @@ def _build(w: SparseWeight, packing: Packing) -> dict[str, Words]:
             return {"weight.selectors": selector_words(host, row_multiple=rows)}
         case "weight.slots":
             return {"weight.slots": expand_slots(host, row_multiple=rows)}
+        case "weight.words":
+            fold: WordFold = packing.fold  # type: ignore[assignment]
+            blocks = warpgroup_words(host, fold=fold, row_multiple=rows, tile_k=packing.k_multiple)
+            return {"weight.words": blocks}
     raise AssertionError(f"no packing makes {packing.source}")
 
 

@@ -18,8 +18,11 @@ from samoyeds_gen.language.kernels import Algorithm, Operand, WeightOperand
 from samoyeds_gen.language.layouts import Swizzle, swizzle_for_row
 from samoyeds_gen.language.schedule import (
     FOLDS,
+    Cluster,
+    Epilogue,
     Fold,
     Layout,
+    Overlap,
     Pack,
     Pipeline,
     Raster,
@@ -92,7 +95,7 @@ class Directives:
             raise self._refuse(
                 "tensorize",
                 f"tensorize takes a matrix atom, not {atom!r}",
-                "use atoms.MMA_SP_M16N8K32 or atoms.MMA_SP_M16N8K16",
+                "use atoms.MMA_SP_M16N8K32, atoms.MMA_SP_M16N8K16 or atoms.WGMMA_SP_M64K32",
             )
         self._set("tensorize", atom.name)
 
@@ -199,7 +202,7 @@ class Directives:
             raise self._refuse(
                 "pipeline",
                 f"pipeline takes a copy atom, not {copy!r}",
-                "use copy=atoms.CP_ASYNC_16B",
+                "use copy=atoms.CP_ASYNC_16B or copy=atoms.TMA",
             )
         self._set(
             "pipeline",
@@ -219,6 +222,34 @@ class Directives:
         spills registers fails unless `spills` says it may.
         """
         self._set("resident", Resident(self._positive("resident", "ctas", ctas), bool(spills)))
+
+    def overlap(self, *, split: int = 1, turns: bool = False) -> None:
+        """Hide the fold's arithmetic behind matrix work. (FlashAttention-3: ping-pong scheduling.)
+
+        multiply; add; multiply; add   ->   one warpgroup multiplies while another one adds
+
+        `turns` orders the warpgroups by named barriers; `split` cuts a warpgroup's tokens in parts,
+        one of which is added while the next is multiplied. For pipelines with warpgroups.
+        """
+        self._set("overlap", Overlap(self._positive("overlap", "split", split), bool(turns)))
+
+    def cluster(self, *, m: int) -> None:
+        """Let `m` CTAs along the features share token copies. (CUTLASS: cluster shape, multicast.)
+
+        every CTA copies its tokens   ->   each copies a part and sends it to all m
+
+        For pipelines that copy by TMA.
+        """
+        self._set("cluster", Cluster(self._positive("cluster", "m", m)))
+
+    def epilogue(self, *, tokens: int) -> None:
+        """Let the output leave in slices of `tokens`. (CUTLASS: epilogue tile.)
+
+        whole tile in shared memory, then stored   ->   slice after slice, each warp by itself
+
+        Beside a ring there is no room for a whole tile. For pipelines with warpgroups.
+        """
+        self._set("epilogue", Epilogue(self._positive("epilogue", "tokens", tokens)))
 
     def finish(self) -> Schedule:
         """The recorded value. Raises `ScheduleError` for a directive that is missing."""
@@ -248,6 +279,9 @@ class Directives:
             pipeline=cast(Pipeline, get("pipeline")),
             raster=cast(Raster, get("raster", Raster())),
             resident=cast(Resident, get("resident", Resident())),
+            overlap=cast(Overlap, get("overlap", Overlap())),
+            cluster=cast(Cluster, get("cluster", Cluster())),
+            epilogue=cast(Epilogue, get("epilogue", Epilogue())),
             where=tuple(self._where.items()),
         )
 

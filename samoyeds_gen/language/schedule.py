@@ -14,6 +14,7 @@ from samoyeds_gen.errors import ScheduleError, Where
 
 Fold = Literal["exchange", "prefix", "expand"]
 FOLDS: tuple[Fold, ...] = get_args(Fold)
+NEWER = ("overlap", "cluster", "epilogue")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,30 @@ class Pipeline:
 
 
 @dataclass(frozen=True, slots=True)
+class Overlap:
+    """How warpgroups hide the fold: the parts their tokens are split in, and whether they take
+    turns at the matrix unit.
+    """
+
+    split: int = 1
+    turns: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """CTAs that share copies: `m` of them along the features read the same tokens."""
+
+    m: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Epilogue:
+    """How an output leaves: in slices of `tokens`, one a warp."""
+
+    tokens: int = 16
+
+
+@dataclass(frozen=True, slots=True)
 class Raster:
     """Order of the tiles: `group` tile rows are walked together, column by column."""
 
@@ -106,6 +131,9 @@ class Schedule:
     pipeline: Pipeline
     raster: Raster = Raster()
     resident: Resident = Resident()
+    overlap: Overlap = Overlap()
+    cluster: Cluster = Cluster()
+    epilogue: Epilogue = Epilogue()
     where: tuple[tuple[str, Where], ...] = field(default=(), compare=False, repr=False)
 
     def place_of(self, directive: str) -> Where | None:
@@ -118,9 +146,14 @@ class Schedule:
         return self.where[0][1].path if self.where else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, without `where`."""
+        """Plain data, without `where`; newer directives only where they were given, so that the
+        digests of schedules that know nothing of them stay as they are.
+        """
         data = dataclasses.asdict(self)
         del data["where"]
+        for each in dataclasses.fields(self):
+            if each.name in NEWER and getattr(self, each.name) == each.default:
+                del data[each.name]
         return data
 
     def to_json(self) -> str:

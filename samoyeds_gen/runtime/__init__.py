@@ -40,6 +40,7 @@ from samoyeds_gen.runtime.launch import LoadedKernel, load
 from samoyeds_gen.runtime.memory import DeviceBuffer, allocate, fetch, host_array, pad_rows, stage
 from samoyeds_gen.runtime.nvrtc import nvrtc_version
 from samoyeds_gen.runtime.report import ResourceReport, parse_log, require_clean
+from samoyeds_gen.runtime.tensor_maps import tensor_map
 
 __all__ = [
     "DEFAULT",
@@ -83,4 +84,5 @@ __all__ = [
     "stream_for",
     "stream_handle",
     "synchronise",
+    "tensor_map",
 ]

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from samoyeds_gen.check.work import drawn_subjects
 from samoyeds_gen.errors import ScheduleError, Where
 from samoyeds_gen.language.schedule import (
+    Cluster,
+    Epilogue,
     Layout,
+    Overlap,
     Pack,
     Pipeline,
     Raster,
@@ -52,6 +55,10 @@ CHANGES = [
     {"raster": Raster(4)},
     {"resident": Resident(2)},
     {"resident": Resident(1, True)},
+    {"overlap": Overlap(2)},
+    {"overlap": Overlap(1, True)},
+    {"cluster": Cluster(2)},
+    {"epilogue": Epilogue(8)},
 ]
 
 drawn = drawn_subjects("ssmm_sm80").map(lambda subject: subject.schedule)

@@ -27,6 +27,17 @@ RESERVED_BYTES = 1024  # zeros and token rows, at most
 MAX_TILE_N = 224  # token rows that fit what is reserved
 
 
+def warp_matrix(case: Case) -> Violation | None:
+    """A warp's fragments come from ldmatrix; a warpgroup reads what TMA wrote."""
+    if matrix_atom_named(case.schedule.tensorize).threads == 32:
+        return None
+    return Violation(
+        f"{case.schedule.tensorize} is a warpgroup's matrix step, cp_async_16b copies feed warps",
+        "use atoms.MMA_SP_M16N8K32, or copy=atoms.TMA",
+        "tensorize",
+    )
+
+
 def tile_k(case: Case) -> Violation | None:
     """A ring stage holds whole metadata words, and rows no longer than a swizzle."""
     k = case.schedule.tile.k
@@ -202,6 +213,7 @@ def shared_limit(case: Case) -> Violation | None:
 
 
 RULES: dict[str, Rule] = COMMON | {
+    "warp-matrix": warp_matrix,
     "tile-k": tile_k,
     "fold-format": fold_format,
     "fold-period": fold_period,
