@@ -3,7 +3,7 @@
 import pytest
 from faults import FAULTS, SUBJECTS, UNWRITTEN, VALUE, Fault, faulty
 
-from samoyeds_gen.check import Failure
+from samoyeds_gen.check import Failure, Subject
 from samoyeds_gen.check.search import search
 
 EXAMPLES = 24
@@ -20,8 +20,12 @@ def test_unedited_kernels_pass(name):
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
 def test_fault_is_found(fault: Fault):
-    subject = SUBJECTS[fault.subject]
-    outcome = search(faulty(fault, subject), examples=EXAMPLES, shrinks=SHRINKS)
+    require_found(fault, SUBJECTS[fault.subject], SHRINKS)
+
+
+def require_found(fault: Fault, subject: Subject, shrinks: int) -> None:
+    """The check finds the fault, calls it by a kind that fits, and says where."""
+    outcome = search(faulty(fault, subject), examples=EXAMPLES, shrinks=shrinks)
     assert outcome.found is not None, f"{fault.name} was not noticed"
     failure = Failure(subject, "cpu", *outcome.found)
     assert failure.kind in fault.kinds, str(failure)
