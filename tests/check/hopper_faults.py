@@ -69,7 +69,6 @@ EMPTY = "mbarrier_wait(empty(), phase ^ 1);"
 EXPECT = "mbarrier_expect(full(), "
 WAIT = "      wgmma_wait_0();\n"
 PIN = "      pin(acc[0][0]);\n"
-LAST_PIN = "      pin(acc[0][1]);\n"
 RELEASE = "      if (thread == 0) mbarrier_arrive(empty());\n"
 TAKE = "      warpgroup_sync(my_turn, 256);\n"
 PASS = "      warpgroup_arrive(next_turn, 256);\n"
@@ -222,7 +221,7 @@ MORE_FAULTS = (
           "(gather_chunk % 8 ^ row / 2 % 8) * 16", (VALUE,), "gather"),
     Fault("token rows of the last tile",
           " last tile's.\n      warpgroup_sync(kGatherBarrier, 128);\n", " last tile's.\n",
-          "", (RACE,), "gather"),
+          (RACE,), "gather"),
     Fault("token rows read before they are written",
           "      }\n      warpgroup_sync(kGatherBarrier, 128);\n", "      }\n", (RACE,), "gather"),
     Fault("selection ignored", "at < n ? selection[at] : -1", "at < n ? at : -1", (VALUE,),
