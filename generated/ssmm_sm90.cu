@@ -57,7 +57,7 @@ static_assert(kTileM == kConsumers * 4 * kWarpFeatures, "warpgroups cover the fe
 static_assert(kTileN == kParts * kPartTokens, "parts cover the tokens of the tile");
 static_assert(kSums == kPartTokens / 2, "64 rows of a part lie in 128 threads");
 static_assert(kPartTokens % 8 == 0 && kSliceTokens % 8 == 0, "slices are groups of 8 tokens");
-static_assert(kWeightStage % 1024 == 0, "stages keep the phase of the swizzle");
+static_assert(kWeightStage % (8 * kWeightRowBytes) == 0, "stages keep the phase of the swizzle");
 static_assert(kTokenStage == kTileK / kBoxColumns * kBoxBytes, "boxes cover a stage of tokens");
 static_assert(kWordBytes % 16 == 0, "bulk copies move whole chunks of 16 bytes");
 static_assert(128 * (kConsumers * kConsumerRegisters + kProducerRegisters) <= 65536,

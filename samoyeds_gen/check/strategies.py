@@ -4,7 +4,7 @@ Decides what is drawn and how it shrinks: to one feature, one token, one column,
 """
 
 from dataclasses import dataclass, replace
-from math import prod
+from math import lcm, prod
 
 from hypothesis import assume
 from hypothesis import strategies as st
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from samoyeds_gen.check.cases import Case
 from samoyeds_gen.compiler import Plan, first_violation
 from samoyeds_gen.formats import Format
+from samoyeds_gen.kernel.simulated import PROCESSORS
 from samoyeds_gen.language import (
     ACTIVATIONS,
     FOLDS,
@@ -21,13 +22,29 @@ from samoyeds_gen.language import (
     layouts,
     make_ssmm,
 )
-from samoyeds_gen.language.atoms import MATRIX_ATOMS
-from samoyeds_gen.language.schedule import Fold, Layout, Stationary, Tile, Warps
+from samoyeds_gen.language.atoms import MATRIX_ATOMS, TMA
+from samoyeds_gen.language.schedule import (
+    Cluster,
+    Epilogue,
+    Fold,
+    Layout,
+    Overlap,
+    Stationary,
+    Tile,
+    Warps,
+)
 
 RATIOS = ((1, 1), (1, 2), (2, 4), (1, 4), (4, 8), (8, 16))
 LENGTHS = (16, 32, 64, 128)
 SHIPPED = tuple(Format(n, m, v) for n, m in RATIOS for v in LENGTHS)
-ODD = (Format(3, 7, 48), Format(2, 3, 80), Format(1, 3, 64), Format(5, 5, 16), Format(1, 16, 32))
+ODD = (
+    Format(3, 7, 48),
+    Format(2, 3, 80),
+    Format(1, 3, 64),
+    Format(5, 5, 16),
+    Format(1, 16, 32),
+    Format(1, 2, 256),
+)
 DTYPES = ("bfloat16", "float16")
 OUTPUTS = ("bfloat16", "float16", "float32")
 INDICES = (None, "int32", "int64")
@@ -37,18 +54,24 @@ TILE_STEPS = 72  # k tiles that one problem may take in the simulator: a prefix 
 CORNER_STEPS = 24  # and that the deepest corner case takes
 USUAL_STEPS = 12  # and that it takes unless something changes further on
 TILE_WORK = 2**23  # and multiply-adds, whole tiles counted
+WARPGROUP_WORK = 2**25  # of warpgroups, whose instructions are larger
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What a kernel's numbers say about interesting problems: sizes at which something changes.
 
-    `tile` is (m, n, k); `columns` are values of k, such as a V-block, the ring, a fold word.
+    `tile` is (m, n, k); `columns` are values of k, such as a V-block, the ring, a fold word. `rows`
+    and `tokens` are values of m and n beside the tile's own, such as a warpgroup's share, a
+    cluster, or for persistent kernels, which have `ctas` > 0, as many tiles as there are CTAs.
     """
 
     tile: tuple[int, int, int]
     columns: tuple[int, ...]
     index: bool
+    rows: tuple[int, ...] = ()
+    tokens: tuple[int, ...] = ()
+    ctas: int = 0
 
     @classmethod
     def of(cls, plan: Plan) -> "Scope":
@@ -56,7 +79,18 @@ class Scope:
         k, stages, v = plan.tile[2], plan.schedule.pipeline.stages, plan.problem.format.v
         word = max(1, plan.geometry.tiles_per_word) * k
         columns = {v, k, k * (stages - 1), k * stages, word, 2 * word}
-        return cls(plan.tile, tuple(sorted(columns)), plan.problem.index is not None)
+        scope = cls(plan.tile, tuple(sorted(columns)), plan.problem.index is not None)
+        if not plan.persistent:
+            return scope
+        tile_m, tile_n, _ = plan.tile
+        s, cluster = plan.schedule, plan.cluster
+        ctas = max(1, PROCESSORS // cluster) * cluster
+        return replace(
+            scope,
+            rows=(tile_m // (s.warps.m // 4), tile_m * cluster, tile_m * ctas),
+            tokens=(s.epilogue.tokens, tile_n // s.overlap.split),
+            ctas=ctas,
+        )
 
     def affordable(self, m: int, k: int, n: int) -> bool:
         """Whether the simulator runs this size in a few hundredths of a second."""
@@ -64,7 +98,8 @@ class Scope:
             -(-size // tile) for size, tile in zip((m, n, k), self.tile, strict=True)
         )
         work = across * down * steps * prod(self.tile)
-        return steps <= TILE_STEPS and (work <= TILE_WORK or across * down * steps <= 4)
+        most = WARPGROUP_WORK if self.ctas else TILE_WORK
+        return steps <= TILE_STEPS and (work <= most or across * down * steps <= 4)
 
 
 def formats() -> st.SearchStrategy[Format]:
@@ -94,11 +129,13 @@ _STEPS = st.sampled_from((1, 0, -1, 2, 7))
 def cases(draw: st.DrawFn, scope: Scope) -> Case:
     """Problems for a kernel: sizes from 1 around its edges, every kind of selection and data."""
     tile_m, tile_n, tile_k = scope.tile
-    m = draw(_near((8, tile_m, 2 * tile_m), 2 * tile_m + 2))
-    tokens = draw(_near((8, tile_n, 2 * tile_n), 2 * tile_n + 2))
+    most = max(2 * tile_m, *scope.rows, 0) + 2
+    m = draw(_near((8, tile_m, 2 * tile_m, *scope.rows), most))
+    token_edges = (8, tile_n, 2 * tile_n, *scope.tokens)
+    tokens = draw(_near(token_edges, 2 * tile_n + 2))
     chosen, order, hidden = 0, "ordered", False
     if scope.index:
-        chosen = draw(st.integers(0, 8) | _near((tile_n, 2 * tile_n), 2 * tile_n + 2))
+        chosen = draw(st.integers(0, 8) | _near(token_edges, 2 * tile_n + 2))
         order = draw(st.sampled_from(("ordered", "reversed", "permuted", "repeated")))
         hidden = draw(st.booleans())
     k = draw(_near(scope.columns, USUAL_STEPS * tile_k, TILE_STEPS * tile_k))
@@ -123,9 +160,11 @@ def corners(scope: Scope) -> tuple[Case, ...]:
     tall = Case(tile_m + 1, tile_k * 3 + 5, 9, 9, "permuted", True, "integers", "aligned", 1)
     wide = Case(19, tile_k * 2, tile_n + 1, tile_n + 3, "repeated", False, "specials", "aligned", 2)
     deep = Case(min(tile_m, 19), word + 1, 3, 5, "reversed", False, "integers", "packed", 3)
+    many = Case(tile_m * scope.ctas + 1, tile_k * 2 - 3, 9, 11, "reversed", seed=5)
     return (
         tall,
         wide,
+        *((many,) if scope.ctas else ()),  # a CTA takes a second tile, and the ring goes on
         deep if deep.k <= CORNER_STEPS * tile_k else replace(deep, k=ring + 1),
         replace(tall, m=tile_m - 1, values="reals", order="repeated", hidden=False, seed=4),
         Case(1, 1, 1, 1),
@@ -158,6 +197,42 @@ def schedules(
 
     At most `most` fragments a warp along either side, so that they compile quickly.
     """
+    varied = _specialised if base.pipeline.copy == TMA.name else _ring
+    schedule = draw(varied(base, problem, most))
+    assume(first_violation(schedule, problem, target) is None)
+    return schedule
+
+
+@st.composite
+def _specialised(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Schedule:
+    """Warp-specialised variations; tiles of at most 32 * `most` tokens."""
+    f = problem.format
+    k = draw(st.sampled_from((64, 128)))
+    adds = f.n == 1 and f.v % 32 == 0 and (f.v % k == 0 or k % f.v == 0) and not f.plain
+    fold: Fold = draw(st.sampled_from(("prefix", "prefix", "expand"))) if adds else "expand"
+    consumers = draw(st.integers(2, 4))
+    split, cluster = draw(st.sampled_from((1, 2, 3))), draw(st.sampled_from((1, 2, 4)))
+    step = 8 * lcm(split, cluster)
+    return replace(
+        base,
+        tile=Tile(
+            64 * consumers * (f.m if fold == "prefix" else 1),
+            step * draw(st.integers(1, max(1, 32 * most // step))),
+            k,
+        ),
+        warps=Warps(4 * consumers, 1),
+        layout=Layout(layouts.swizzle_for_row(k).name, layouts.XOR_128B.name),
+        stationary=Stationary(fold),
+        pipeline=replace(base.pipeline, stages=draw(st.integers(2, 4))),
+        overlap=Overlap(split, draw(st.booleans())),
+        cluster=Cluster(cluster),
+        epilogue=Epilogue(8 * draw(st.integers(1, 3))),
+        raster=replace(base.raster, group=draw(st.sampled_from((1, 2, 8)))),
+    )
+
+
+@st.composite
+def _ring(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Schedule:
     f = problem.format
     folded = f.n == 1 and f.m <= 8
     fold: Fold = draw(st.sampled_from(FOLDS)) if folded else "expand"
@@ -165,7 +240,7 @@ def schedules(
     moving = fold != "expand" and not f.plain
     k = draw(st.sampled_from((64, 128)))
     warps = Warps(*draw(st.sampled_from([w for w in WARPS if 32 * w[0] * w[1] % k == 0])))
-    atoms = [a for a in MATRIX_ATOMS if f.v % a.k == 0 or not moving]
+    atoms = [a for a in MATRIX_ATOMS if a.threads == 32 and (f.v % a.k == 0 or not moving)]
     atoms = [a for a in atoms if a.k == 32] if fold == "expand" and not f.plain else atoms
     row = f.m if moving else 1
     tile = Tile(
@@ -177,7 +252,7 @@ def schedules(
         draw(st.sampled_from((layouts.swizzle_for_row(row_bytes).name, "linear")))
         for row_bytes in (k, 2 * k)
     )
-    schedule = replace(
+    return replace(
         base,
         tile=tile,
         warps=warps,
@@ -191,5 +266,3 @@ def schedules(
         ),
         raster=replace(base.raster, group=draw(st.sampled_from((1, 2, 8)))),
     )
-    assume(first_violation(schedule, problem, target) is None)
-    return schedule
