@@ -50,6 +50,7 @@ def _tile(plan: SpecialisedPlan) -> ConstantGroup:
         ("kThreads", plan.threads, "128 x (kConsumers + 1)"),
         ("kGroupRows", WARPGROUP_ROWS, "rows of the matrix unit a warpgroup"),
         ("kFeaturesPerRow", g.features_per_row, "output features of one such row"),
+        ("kWarpFeatures", WARPGROUP_ROWS // 4 * g.features_per_row, "output features a warp"),
         ("kRasterGroup", s.raster.group, "tile rows walked together"),
         *((gather,) if g.gathered else ()),
         ("kConsumerRegisters", g.consumer_registers, "a thread"),
@@ -118,9 +119,11 @@ def _wrappers(plan: SpecialisedPlan) -> tuple[Wrapper, ...]:
     g = plan.geometry
     waits = sorted({op.pending for op in plan.loop if isinstance(op, AwaitMatrix)})
     names = ["mbarrier_init", "mbarrier_expect", "mbarrier_arrive", "mbarrier_wait", "tma_box"]
-    names += ["bulk_load", "registers", "warpgroup_sync"]
+    names += ["bulk_load", "registers"]
     if g.cluster > 1:
         names += ["tma_box_to_all", "cluster_sync"]
+    if g.gathered or plan.schedule.overlap.turns:
+        names.append("warpgroup_sync")
     if plan.schedule.overlap.turns:
         names.append("warpgroup_arrive")
     if g.gathered:
