@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from samoyeds_gen.cli.console import print_table, steps
-from samoyeds_gen.cli.running import parse_shape
+from samoyeds_gen.cli.options import parse_shape
 from samoyeds_gen.errors import FormatError, LaunchError
 from samoyeds_gen.formats import Format
 from samoyeds_gen.kernel import Kernel

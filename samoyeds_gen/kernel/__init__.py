@@ -1,7 +1,7 @@
 """The callable kernel: arguments checked, weights packed and cached, simulator or GPU chosen."""
 
 from samoyeds_gen.kernel.arguments import Call, describe_call
-from samoyeds_gen.kernel.choice import Choice
+from samoyeds_gen.kernel.choice import Choice, given
 from samoyeds_gen.kernel.kernel import (
     Device,
     Kernel,
@@ -24,6 +24,7 @@ __all__ = [
     "choose_target",
     "compile",
     "describe_call",
+    "given",
     "share_packings",
     "streamed_bytes",
 ]
