@@ -17,6 +17,7 @@ from samoyeds_gen.runtime import device_info
 from samoyeds_gen.tune import Database, Task, open_database
 from samoyeds_gen.tune.building import build_all
 from samoyeds_gen.tune.machines import machine_of
+from samoyeds_gen.tune.record import USER
 from samoyeds_gen.tune.search import QUICK_RUNGS, RUNGS, Found, Rung, search
 from samoyeds_gen.tune.suites import Shape
 from samoyeds_gen.tune.tables import write_table
@@ -73,7 +74,7 @@ def tune(
         if found:
             print_found(found)
         if export is not None:
-            export.write_text(write_table(opened.everything()))
+            export.write_text(write_table(opened.exported()))
             typer.echo(f"wrote {export}")
 
 
@@ -113,11 +114,10 @@ def tune_one(
 
 
 def dense_known(task: Task, database: Database) -> float | None:
-    """The dense product's time at the task's very shape, if it was measured."""
+    """The dense product's time at the task's very shape, if it was measured on this machine."""
     records = database.final(format="", dtype=task.problem.dtype.name)
-    times = [
-        each.us for each in records if (each.gpu, each.shape) == (task.machine.name, task.shape)
-    ]
+    here = (task.machine.name, task.shape, USER)
+    times = [each.us for each in records if (each.gpu, each.shape, each.origin) == here]
     return times[0] if times else None
 
 

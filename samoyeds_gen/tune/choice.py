@@ -106,7 +106,10 @@ def rank(task: Task, database: Database) -> list[Choice]:
             f"no shipped schedule is legal for {task}, target {task.target.name}",
             remedy="give a schedule of your own to compile",
         )
-    return list({choice.schedule: choice for choice in reversed(ranked)}.values())[::-1]
+    best: dict[Schedule, Choice] = {}
+    for choice in ranked:
+        best.setdefault(choice.schedule, choice)
+    return list(best.values())
 
 
 def _exact(task: Task, known: Sequence[Record]) -> list[Choice]:
@@ -117,15 +120,12 @@ def _exact(task: Task, known: Sequence[Record]) -> list[Choice]:
     ]
     here = [each for each in here if each.origin == USER] or here
     same = [each for each in here if each.shape == task.shape] or here
-    return [
-        Choice(
-            schedule,
-            "table",
-            f"measured quickest of {len(same)} at {_name(record)}",
-            _corrected(record, schedule, task),
-        )
+    reason = f"quickest of {len(same)} measured at"
+    found = [
+        Choice(schedule, "table", f"{reason} {_name(record)}", _corrected(record, schedule, task))
         for record, schedule in _with_schedules(same)
     ]
+    return sorted(found, key=_order)
 
 
 def _nearest(task: Task, known: Sequence[Record], shipped: Sequence[Schedule]) -> list[Choice]:

@@ -37,6 +37,12 @@ _COLUMNS: Final = (
     "gpu, format, dtype, m, k, n, measurements.digest, kernel, effort, us, status, note, origin"
 )
 
+_LATEST: Final = """measurements.rowid IN (
+  SELECT max(rowid) FROM measurements WHERE effort = ? AND status = 'ok'
+  GROUP BY gpu, format, dtype, m, k, n, digest, origin
+)"""
+"""Good measurements; of a schedule whose code changed meanwhile, only the newest."""
+
 
 class Database:
     """Measurements in `path` (None: in memory), with the shipped tables beside them.
@@ -92,13 +98,15 @@ class Database:
 
     def final(self, *, format: str, dtype: str) -> list[Record]:
         """The good measurements that choices may rest on, of every GPU, quickest first."""
-        return self._select(
-            "format = ? AND dtype = ? AND effort = ? AND status = 'ok'", (format, dtype, FINAL)
-        )
+        return self._select(f"format = ? AND dtype = ? AND {_LATEST}", (format, dtype, FINAL))
 
-    def everything(self, *, origin: str = USER) -> list[Record]:
-        """All final measurements of one origin, for `write_table`."""
-        return self._select("effort = ? AND status = 'ok' AND origin = ?", (FINAL, origin))
+    def exported(self) -> list[Record]:
+        """What a new shipped table holds: the user's final measurements, and the shipped ones of
+        products that the user did not measure.
+        """
+        found = self._select(_LATEST, (FINAL,))
+        own = {each.key for each in found if each.origin == USER}
+        return [each for each in found if each.origin == USER or each.key not in own]
 
     def _select(self, where: str, values: tuple[object, ...]) -> list[Record]:
         rows = self._connection.execute(

@@ -107,15 +107,16 @@ def machine_named(name: str) -> Machine:
 
 
 def machine_of(device: Device) -> Machine:
-    """The constants of a present GPU: its own row, else its architecture's scaled by its size.
+    """The constants of a present GPU: its own row, else a like one's scaled by its size.
 
-    A GPU of an architecture without a row takes the latest row's constants.
+    Like is the same name with another number of multiprocessors, else the same architecture, else
+    the latest row.
     """
     name = short_name(device.name)
     known = [each for each in MACHINES if each.name in name]
-    if known:
-        return replace(known[0], name=name, multiprocessors=device.multiprocessors)
-    alike = [each for each in MACHINES if each.target == device.target]
+    if known and known[0].multiprocessors == device.multiprocessors:
+        return known[0]
+    alike = known or [each for each in MACHINES if each.target == device.target]
     base = alike[0] if alike else MACHINES[-1]
     share = device.multiprocessors / base.multiprocessors
     return replace(

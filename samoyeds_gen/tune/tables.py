@@ -23,7 +23,8 @@ def shipped_tables() -> list[Path]:
 
 def write_table(records: Iterable[Record]) -> str:
     """A table's text: every schedule once, then one line an entry, sorted."""
-    kept = sorted(records, key=lambda each: (each.key, each.us or 0.0, each.digest))
+    latest = {(*each.key, each.digest): each for each in records}
+    kept = sorted(latest.values(), key=lambda each: (each.key, each.us or 0.0, each.digest))
     schedules = {each.digest: each.schedule.as_dict() for each in kept if each.schedule}
     entries = [
         [each.gpu, each.format, each.dtype, *each.shape, each.digest, round(each.us or 0.0, 3)]
