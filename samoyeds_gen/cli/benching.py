@@ -184,6 +184,9 @@ def print_results(results: Results) -> None:
         ),
         [_cells(row) for row in results.rows],
     )
+    for row in results.rows:
+        if row.replay != "graph":
+            typer.echo(f"* {row.m}, {row.k}, {row.n} {row.contender}: timed from the {row.replay}")
     if results.means:
         print_table(
             ("geometric mean", "contender", ">of cuBLAS", ">least", ">shapes"),
@@ -197,7 +200,7 @@ def print_results(results: Results) -> None:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    how = "" if row.replay == "graph" else f" {row.replay}"
+    how = "" if row.replay == "graph" else " *"
     return (
         f"{row.m}, {row.k}, {row.n}",
         row.contender + how,
