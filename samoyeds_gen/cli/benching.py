@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -155,14 +156,12 @@ def require_torch(command: str, why: str) -> None:
 
 def about(effort: Effort) -> dict[str, object]:
     """The machine, versions and options that made the figures."""
-    import torch
-
     device = device_info()
     return {
         "gpu": device.name,
         "driver": device.driver,
         "nvrtc": nvrtc_version(),
-        "torch": torch.__version__,
+        "torch": version("torch"),
         "date": datetime.now(UTC).date().isoformat(),
         "dtype": "bfloat16",
         "effort": asdict(effort),

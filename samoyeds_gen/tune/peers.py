@@ -4,6 +4,7 @@ Each is checked like a kernel of ours before it is timed. cuSPARSELt takes its q
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,8 +18,14 @@ from samoyeds_gen.tune.suites import Shape
 from samoyeds_gen.tune.timing import Launch
 
 CUSPARSELT = "cuSPARSELt 2:4"
+HALVED = "1,1,16"
+"""The format that cuSPARSELt's weight has, whose roof it is held against."""
+
 PEER_SLACK = 16.0
 """Bounds allowed to a peer: torch lets cuBLAS sum the parts of a split k in 16 bits."""
+
+SEARCH_US = 500.0
+"""Work of one algorithm that is timed to find the quickest, in microseconds."""
 
 TOKEN_STEP = 8
 """cuSPARSELt takes whole eights of columns; torch pads them, and so do we."""
@@ -76,26 +83,17 @@ def _cusparselt(shape: Shape, weights: Weights, tokens: Tokens) -> Contender | F
     del halved
     options = _quickest(packed, x)
 
-    def run(turn: int) -> Any:
-        return torch._cslt_sparse_mm(packed[turn % len(packed)], x[turn % len(x)], **options)
-
+    run = partial(_multiply, packed, x, options)
     n = shape[2]
 
     def token_major(result: Any) -> torch.Tensor:
         return (result if options["transpose_result"] else result.T)[:n]
 
-    name = f"{CUSPARSELT}"
-    found = _checked(name, run, token_major, expected, len(x), nbytes)
-    if isinstance(found, Contender):
-        words = ", ".join(f"{key} {value}" for key, value in options.items())
-        return Contender(
-            name=name,
-            timed=found.timed,
-            weight_bytes=nbytes,
-            verdict=f"{found.verdict}; {words}",
-            replay=found.replay,
-        )
-    return found
+    found = _checked(CUSPARSELT, run, token_major, expected, len(x), nbytes)
+    if isinstance(found, Failure):
+        return found
+    words = ", ".join(f"{key} {value}" for key, value in options.items())
+    return replace(found, verdict=f"{found.verdict}; {words}", format=HALVED)
 
 
 def _quickest(packed: Sequence[torch.Tensor], x: Sequence[torch.Tensor]) -> dict[str, Any]:
@@ -109,7 +107,7 @@ def _quickest(packed: Sequence[torch.Tensor], x: Sequence[torch.Tensor]) -> dict
         for options in _algorithms(packed[0], x[0], transposed):
             run = partial(_multiply, packed, x, options)
             try:
-                timed, _ = replayed(run, len(x))
+                timed, _ = replayed(run, len(x), us=SEARCH_US)
                 us = device_sample(timed.run, 2, 3) / timed.launches
             except RuntimeError as error:
                 refusal = error

@@ -1,5 +1,7 @@
 """How work gets onto the GPU for timing: CUDA graphs without host overhead, events around them."""
 
+from contextlib import suppress
+
 import torch
 
 from samoyeds_gen.tune.timing import Launch, Timed
@@ -24,26 +26,45 @@ def device_sample(run: Launch, settle: int, timed: int) -> float:
     return float(start.elapsed_time(stop)) * 1000 / timed
 
 
-def replayed(run: Launch, sets: int) -> tuple[Timed, str]:
-    """One graph that launches through all of `sets` buffer sets, often enough to fill a replay.
+def replayed(run: Launch, sets: int, *, us: float = GRAPH_US) -> tuple[Timed, str]:
+    """One graph that launches through all of `sets` buffer sets, often enough to take about `us`.
 
     Where the work cannot be captured it is timed as launched from the host. Returns what to time,
     and "graph", or "host" with the reason.
     """
     once = device_sample(run, 3, 5)
-    rounds = max(1, round(GRAPH_US / (once * sets)))
+    rounds = max(1, round(us / (once * sets)))
     launches = min(sets * rounds, max(sets, MOST_LAUNCHES // sets * sets))
-    graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph):
-            for turn in range(launches):
-                run(turn)
+        graph = _captured(run, launches)
         graph.replay()
         torch.cuda.synchronize()
     except RuntimeError as error:
         torch.cuda.synchronize()
         return Timed(run), f"host (no graph: {first_line(error)})"
     return Timed(_Replay(graph, run), launches), "graph"
+
+
+def _captured(run: Launch, launches: int) -> torch.cuda.CUDAGraph:
+    """A graph of so many launches. Relaxed: memory may be freed meanwhile, none of it the graph's.
+
+    torch.cuda.graph would also collect garbage each time, which takes longer than what is captured.
+    """
+    graph = torch.cuda.CUDAGraph()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        graph.capture_begin(capture_error_mode="relaxed")
+        try:
+            for turn in range(launches):
+                run(turn)
+        except BaseException:
+            with suppress(RuntimeError):  # the error that ended the capture says more
+                graph.capture_end()
+            raise
+        graph.capture_end()
+    torch.cuda.current_stream().wait_stream(stream)
+    return graph
 
 
 class _Replay:
