@@ -18,7 +18,7 @@ PANEL = 150
 GAP = 62
 TOP = 74
 LEAST_BAR = 7.0
-MOST_BAR = 16.0
+MOST_BAR = 36.0
 BETWEEN = 14.0
 LEAST_WIDTH = 880
 
@@ -45,7 +45,8 @@ def draw_measurements(rows: Sequence[Row], *, title: str) -> str:
     shapes = list(dict.fromkeys(row.shape for row in rows))
     names = list(dict.fromkeys(row.contender for row in rows))
     panels = panels_of(rows)
-    bar = min(MOST_BAR, max(LEAST_BAR, 760 / max(1, len(shapes) * (len(names) + 1))))
+    room = (LEAST_WIDTH - 2 * MARGIN - LABELS) / max(1, len(shapes)) - BETWEEN
+    bar = min(MOST_BAR, max(LEAST_BAR, room / max(1, len(names))))
     group = bar * len(names) + BETWEEN
     width = max(LEAST_WIDTH, ceil(2 * MARGIN + LABELS + group * len(shapes)))
     legend = _legend_rows(names, width)
