@@ -39,7 +39,7 @@ class Weights:
         generator = torch.Generator(device="cuda").manual_seed(m + k)
         self._full = torch.randn(m, k, device="cuda", generator=generator) * SPREAD
         self._dense = [self._full.to(dtype)]
-        self._encoded: dict[Format, list[SparseWeight]] = {}
+        self._encoded: dict[Format, SparseWeight] = {}
 
     def dense(self, count: int) -> list[torch.Tensor]:
         """`count` copies of the dense weight [m, k]."""
@@ -54,23 +54,22 @@ class Weights:
 
     def encoded(self, format: Format) -> SparseWeight:
         """The weight in a format."""
-        return self._copies(format)[0]
-
-    def copies(self, format: Format, plan: Plan, count: int) -> list[SparseWeight]:
-        """`count` copies of the weight in a format, with the derived arrays of a plan."""
-        copies = self._copies(format)
-        first = copies[0]
-        while len(copies) < count:
-            copies.append(dataclasses.replace(first, data=first.data.clone()))
-        for copy in copies[1:count]:
-            share_packings(first, copy, plan)
-        return copies[:count]
-
-    def _copies(self, format: Format) -> list[SparseWeight]:
         if format not in self._encoded:
             f = format
-            self._encoded[f] = [encode(self._full, n=f.n, m=f.m, v=f.v, dtype=self._name)]
+            self._encoded[f] = encode(self._full, n=f.n, m=f.m, v=f.v, dtype=self._name)
         return self._encoded[format]
+
+    def copies(self, format: Format, plan: Plan, count: int) -> list[SparseWeight]:
+        """The weight in a format and `count` - 1 new copies, with the derived arrays of a plan.
+
+        Copies belong to the caller: a search would keep those of every candidate otherwise.
+        """
+        first = self.encoded(format)
+        copies = [first]
+        for _ in range(count - 1):
+            copies.append(dataclasses.replace(first, data=first.data.clone()))
+            share_packings(first, copies[-1], plan)
+        return copies
 
     @property
     def _name(self) -> str:

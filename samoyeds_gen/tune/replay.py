@@ -54,6 +54,8 @@ def _captured(run: Launch, launches: int) -> torch.cuda.CUDAGraph:
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
+        run(0)  # what is made once a stream, such as workspaces, is made before the capture
+        stream.synchronize()
         graph.capture_begin(capture_error_mode="relaxed")
         try:
             for turn in range(launches):
