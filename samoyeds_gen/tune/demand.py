@@ -16,7 +16,9 @@ EFFICIENCY = 0.9
 """Share of the modelled rate that the mma.sp kernels reach on an H200; see docs/tuning.md."""
 
 SHARPNESS = 3.0
-"""How well resources overlap: 1 would add their clocks up, infinity take the longest alone."""
+"""How well resources overlap: 1 would add their clocks up, infinity take the longest alone. This is
+the exponent that fits the mma.sp kernels; asynchronous pipelines have a larger one.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,7 @@ class Demand:
     and out of shared memory, `fetched` bytes from L2, `vector` float32 operations, and `latency`,
     the least clocks between steps that the ring's depth allows. `drain` is the clocks of a tile
     outside its steps; `streamed` the bytes of the whole product that device memory moves.
+    `sharpness` is how well the pipeline's resources overlap.
     """
 
     tiles: int
@@ -40,6 +43,7 @@ class Demand:
     latency: float
     drain: float
     streamed: float
+    sharpness: float = SHARPNESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class Estimate:
 
 
 def estimate(demand: Demand, machine: Machine) -> Estimate:
-    """The time of a kernel: launch, then the longer of its waves of tiles and memory traffic."""
+    """The time of a kernel: launch, then its waves of tiles beside its memory traffic."""
     slots = machine.multiprocessors * demand.resident
     full, rest = divmod(demand.tiles, slots)
     clocks = full * tile_clocks(demand, machine, demand.resident)
@@ -60,7 +64,8 @@ def estimate(demand: Demand, machine: Machine) -> Estimate:
     working = clocks / EFFICIENCY / machine.clock * 1e-3
     streaming = demand.streamed / machine.dram * 1e-6
     limit = "memory" if streaming > working else max(_terms(demand, machine))[1]
-    return Estimate(machine.launch + max(working, streaming), limit)
+    both = float((working**SHARPNESS + streaming**SHARPNESS) ** (1 / SHARPNESS))
+    return Estimate(machine.launch + both, limit)
 
 
 def tile_clocks(demand: Demand, machine: Machine, sharing: int) -> float:
@@ -68,8 +73,8 @@ def tile_clocks(demand: Demand, machine: Machine, sharing: int) -> float:
 
     Alone, a CTA's drain is not hidden; beside others half of it is.
     """
-    powers = [clocks**SHARPNESS for clocks, _ in _terms(demand, machine)]
-    step = sharing * float(sum(powers) ** (1 / SHARPNESS))
+    powers = [clocks**demand.sharpness for clocks, _ in _terms(demand, machine)]
+    step = sharing * float(sum(powers) ** (1 / demand.sharpness))
     drain = demand.drain if sharing == 1 else demand.drain * sharing / 2
     return demand.steps * max(step, demand.latency) + drain
 
