@@ -133,6 +133,10 @@ class KernelPlan(Generic[G]):
             for each in self.packings
         )
 
+    def takes(self, source: str) -> bool:
+        """Whether the kernel has a parameter for what the launcher calls `source`."""
+        return any(each.source == source for each in self.parameters)
+
     @property
     def source_name(self) -> str:
         """The name NVRTC reports errors under."""
@@ -150,9 +154,20 @@ class KernelPlan(Generic[G]):
         return tile.m, tile.n, tile.k
 
     def grid(self, m: int, n: int) -> tuple[int, int, int]:
-        """CTAs for an m x n output: one a tile, walked in raster order."""
+        """CTAs for an m x n output: one a tile, walked in raster order, or as many as split k."""
+        return (self._tiles(m, n) * self.schedule.split.k, 1, 1)
+
+    def split_storage(self, m: int, n: int) -> tuple[int, int]:
+        """What CTAs that split k exchange for an m x n output: float32 sums, and 32-bit tickets.
+
+        Tickets are zero before a launch and again after it. (0, 0) where nothing is split.
+        """
+        tile, splits, tiles = self.schedule.tile, self.schedule.split.k, self._tiles(m, n)
+        return (0, 0) if splits == 1 else (tiles * splits * tile.m * tile.n, tiles)
+
+    def _tiles(self, m: int, n: int) -> int:
         tile = self.schedule.tile
-        return (-(-m // tile.m) * -(-n // tile.n), 1, 1)
+        return -(-m // tile.m) * -(-n // tile.n)
 
     def buffer(self, name: str) -> Buffer:
         """The buffer of this name; KeyError if there is none."""

@@ -32,7 +32,9 @@ class MatrixAtom:
 
 @dataclass(frozen=True, slots=True)
 class CopyAtom:
-    """An asynchronous global-to-shared copy of `bytes` a thread."""
+    """A copy of `bytes` a thread that overlaps with matrix work: into a ring in shared memory, or
+    straight into registers. It decides the pipeline shape (compiler/shapes.py).
+    """
 
     name: str
     bytes: int
@@ -42,9 +44,10 @@ class CopyAtom:
 MMA_SP_M16N8K32 = MatrixAtom("mma_sp_m16n8k32", 16, 8, 32, 4, 4, 4, 2, 80)
 MMA_SP_M16N8K16 = MatrixAtom("mma_sp_m16n8k16", 16, 8, 16, 2, 2, 4, 4, 80)
 CP_ASYNC_16B = CopyAtom("cp_async_16b", 16, 80)
+LDG_STREAM_16B = CopyAtom("ldg_stream_16b", 16, 80)
 
 MATRIX_ATOMS = (MMA_SP_M16N8K32, MMA_SP_M16N8K16)
-COPY_ATOMS = (CP_ASYNC_16B,)
+COPY_ATOMS = (CP_ASYNC_16B, LDG_STREAM_16B)
 
 
 def matrix_atom_named(name: str) -> MatrixAtom:
