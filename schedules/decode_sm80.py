@@ -1,4 +1,4 @@
-"""Few tokens: (N, M, V) weights stream once from memory to registers, k split among CTAs."""
+"""Few tokens x (N, M, V) weights, any GPU since Ampere: weights stream from memory to registers."""
 
 from samoyeds_gen.language import atoms, layouts, schedule
 from samoyeds_gen.language.kernels import ssmm
@@ -7,10 +7,17 @@ from samoyeds_gen.language.kernels import ssmm
 @schedule(ssmm, target="sm_80")
 def decode_sm80(s, weight, tokens, out):
     f = weight.format
-    fold = "prefix" if f.n == 1 and f.v % 32 == 0 and f.m <= 4 else "expand"
+    fold = "prefix" if f.n == 1 and f.v % 32 == 0 else "expand"
+    sets = f.m if fold == "prefix" else f.m - f.n + 1  # accumulators a stored row needs
 
-    s.tile(m=128, n=16, k=512)
-    s.warps(m=4, n=1, k=2)
+    # 16 stored rows a warp, in whole bands of N: an odd factor of N is a factor of the warps.
+    odd = f.n // (f.n & -f.n)
+    along_m = 4 if odd == 1 else odd
+    along_k = (16 if sets <= 10 else 8) // along_m or 1
+
+    s.tile(m=16 * along_m // f.n * f.m, n=16 if sets <= 5 else 8, k=128 * along_k)
+    s.warps(m=along_m, n=1, k=along_k)
+    s.split(k=2)
     s.tensorize(atoms.MMA_SP_M16N8K32)
 
     s.pack(weight.data, order="fragment")
@@ -23,5 +30,5 @@ def decode_sm80(s, weight, tokens, out):
     s.stationary(out, space="registers", fold=fold)
     s.stationary(weight.metadata, space="registers")
 
-    s.pipeline(stages=8, copy=atoms.LDG_STREAM_16B, fragments=3)
-    s.split(k=2)
+    # Eight steps of 16 bytes in flight a lane, and four chunks of tokens that follow them.
+    s.pipeline(stages=8, copy=atoms.LDG_STREAM_16B, fragments=4)
