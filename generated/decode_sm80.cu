@@ -3,7 +3,7 @@
 //
 // Generated from schedules/decode_sm80.py and templates/stream.cu.jinja.
 // Do not edit: run `samoyeds-gen emit`.
-// Schedule 09aa6e75d3b7, written for sm_80.
+// Schedule 8da9c26d752b, written for sm_80.
 
 // Format (1,2,64): N of every M sub-rows of V columns are kept, 2:4 sparse inside.
 constexpr int kFormatV = 64;  // dense columns a block
@@ -12,8 +12,8 @@ constexpr int kTileM = 128;  // output features a CTA
 constexpr int kTileN = 16;  // tokens a CTA
 constexpr int kTileK = 512;  // dense columns a chunk of tokens
 constexpr int kWarpsM = 4;  // warps along the features
-constexpr int kWarpsK = 2;  // warps that take turns along k
-constexpr int kThreads = 256;  // 32 x kWarpsM x kWarpsK
+constexpr int kWarpsK = 4;  // warps that take turns along k
+constexpr int kThreads = 512;  // 32 x kWarpsM x kWarpsK
 constexpr int kCtasPerSm = 1;  // resident CTAs the compiler makes room for
 constexpr int kSplits = 2;  // CTAs that share out the columns of a tile
 // Fragments of one warp.
@@ -25,8 +25,8 @@ constexpr int kFeaturesPerRow = 2;  // output features of a stored row
 constexpr int kGroupSteps = 4;  // matrix steps a group
 constexpr int kGroupK = 128;  // dense columns a group
 constexpr int kGroups = 2;  // groups in flight a lane
-constexpr int kChunkGroups = 2;  // groups of a warp in a chunk of tokens
-constexpr int kChunks = 3;  // chunks of tokens in shared memory
+constexpr int kChunkGroups = 1;  // groups of a warp in a chunk of tokens
+constexpr int kChunks = 4;  // chunks of tokens in shared memory
 constexpr int kOffsetK = 64;  // dense columns that share an offset
 constexpr int kOffsetsPerGroup = 2;  // offsets a row and group
 constexpr int kGroupsPerWord = 4;  // groups one word of offsets covers
@@ -36,18 +36,19 @@ constexpr int kChunkBytes = 16384;  // bytes a chunk
 constexpr int kPanelBytes = 2048;  // bytes a panel of 64 columns
 constexpr int kTokenRowBytes = 128;  // bytes of a token in a panel
 constexpr int kTokenPieces = 1024;  // 16-byte pieces a chunk
-constexpr int kTokenCopies = 4;  // pieces a thread copies
+constexpr int kTokenCopies = 2;  // pieces a thread copies
 constexpr int kSliceTokens = 8;  // tokens finished at a time
 constexpr int kQuad = 4;  // features a thread finishes at a time
 constexpr int kSums = 0;  // first byte of the sums of a slice
 constexpr int kSumStride = 132;  // floats a token: 4 modulo 16 keep banks apart
 constexpr int kSliceSums = 1056;  // floats a warp along k
-constexpr int kLast = 8448;  // first byte of the last CTA's flag
-constexpr int kSharedBytes = 49152;  // dynamic shared memory
+constexpr int kLast = 16896;  // first byte of the last CTA's flag
+constexpr int kSharedBytes = 65536;  // dynamic shared memory
 static_assert(kThreads == 32 * kWarpsM * kWarpsK, "a warp owns rows of the tile and turns along k");
 static_assert(kTileN == kFragmentsN * kSliceTokens, "fragments cover the tokens of the tile");
 static_assert(kTileK == kChunkGroups * kWarpsK * kGroupK, "warps along k share out a chunk");
-static_assert(kGroups % kChunkGroups == 0, "a turn is whole chunks of tokens");
+static_assert(kGroups % kChunkGroups == 0 || kChunkGroups % kGroups == 0,
+              "a turn is whole chunks of tokens, or a chunk whole turns");
 static_assert(kChunkBytes == kTileK / 64 * kPanelBytes, "panels of 64 columns cover a chunk");
 static_assert(kPanelBytes == kTileN * kTokenRowBytes, "rows cover a panel");
 static_assert(kTokenCopies * kThreads >= kTokenPieces, "threads cover the pieces of a chunk");
@@ -94,9 +95,9 @@ __device__ __forceinline__ void cp_async_wait_0() {
   asm volatile("cp.async.wait_group 0;" ::: "memory");
 }
 
-// Wait until at most 1 of this thread's groups are in flight.
-__device__ __forceinline__ void cp_async_wait_1() {
-  asm volatile("cp.async.wait_group 1;" ::: "memory");
+// Wait until at most 2 of this thread's groups are in flight.
+__device__ __forceinline__ void cp_async_wait_2() {
+  asm volatile("cp.async.wait_group 2;" ::: "memory");
 }
 
 // Load four 8x8 tiles of 16-bit elements; lane l gives the address of row l % 8 of tile l / 8.
@@ -186,12 +187,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   const int lane = threadIdx.x % 32;
   const int warp_m = threadIdx.x / 32 % kWarpsM;
   const int warp_k = threadIdx.x / 32 / kWarpsM;
-  const int tiles_n = (n + kTileN - 1) / kTileN;
+  const int tile_m = blockIdx.y;
+  const int tile_n = blockIdx.x / kSplits;
   const int split = blockIdx.x % kSplits;
-  const int tile = blockIdx.x / kSplits;
-  const int tile_m = tile / tiles_n;
-  const int tile_n = tile % tiles_n;
-
   // The stored matrix: k padded to whole V-blocks, then to whole groups. This CTA takes the groups
   // from first_group on, its warps along k one each in turn; chunks of tokens follow the groups.
   const int stored_k = (k + kFormatV - 1) / kFormatV * kFormatV;
@@ -240,22 +238,21 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
     }
   };
 
-  // Tokens: pieces of 16 bytes, dealt to threads along the rows. Rows are readable, and zero, up to
+  // Tokens: pieces of 16 bytes, eight threads to a row of a panel. Rows are readable, and zero, up to
   // a multiple of 8 columns behind k: the launcher sees to it. What does not exist becomes zeros.
   const int end_column = min(k, end_group * kGroupK);
   const int rows_left = n - tile_n * kTileN;
   const Element* const token_source = tokens + tile_n * kTileN * token_stride;
   const auto copy_tokens = [&](int chunk) {
+    const int first_column = first_group * kGroupK + chunk * kTileK + threadIdx.x % 8 * 8;
 #pragma unroll
     for (int i = 0; i < kTokenCopies; ++i) {
-      const int piece = threadIdx.x + i * kThreads;
-      const int row = piece / (kTileK / 8);
-      const int inside = piece % (kTileK / 8);
-      const int column = first_group * kGroupK + chunk * kTileK + inside * 8;
+      const int row = threadIdx.x / 8 % kTileN;
+      const int column = first_column + (threadIdx.x / 8 / kTileN + i * (kThreads / 8 / kTileN)) * 64;
       const bool exists = row < rows_left && column < end_column;
-      const unsigned to = shared_base + kTokenRing + write_stage * kChunkBytes +
-                          inside / 8 * kPanelBytes + swizzle_tokens(row * kTokenRowBytes + inside % 8 * 16);
-      cp_async_16b(to, token_source + (exists ? row * token_stride + column : 0), exists ? 16 : 0);
+      const Element* const from = token_source + row * token_stride + column;
+      const unsigned to = shared_base + kTokenRing + write_stage * kChunkBytes + swizzle_tokens(threadIdx.x * 16) + i * kThreads * 16;
+      cp_async_16b(to, exists ? from : tokens, exists ? 16 : 0);
     }
   };
 
@@ -263,14 +260,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   // share a panel the second lies 64 bytes further, which flips a bit under the swizzle.
   const unsigned token_lane = swizzle_tokens(lane % 8 * kTokenRowBytes + lane / 8 * 16);
   const unsigned token_warp = shared_base + kTokenRing + warp_k * (kGroupK / 64) * kPanelBytes;
-  unsigned token_words[kFragmentsN][4];
-  const auto load_tokens = [&](int part, int step) {
+  const auto load_token = [&](unsigned (&to)[4], int part, int step, int t) {
     const unsigned panel = token_warp + read_stage * kChunkBytes +
                            (part * kWarpsK * (kGroupK / 64) + step / 2) * kPanelBytes;
-#pragma unroll
-    for (int t = 0; t < kFragmentsN; ++t) {
-      ldmatrix_x4(token_words[t], panel + t * 8 * kTokenRowBytes + (token_lane ^ (step % 2 * 64)));
-    }
+    ldmatrix_x4(to, panel + t * 8 * kTokenRowBytes + (token_lane ^ (step % 2 * 64)));
   };
 
   // Prefix sums: with s_j = 1 where a row's sub-row is kept in block j and P_j the running sum after
@@ -313,19 +306,23 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
 
 #pragma unroll
       for (int step = 0; step < kGroupSteps; ++step) {
-        load_tokens(part, step);
         const int column = step * (kGroupK / kGroupSteps);
+        if (column % kOffsetK == 0) {
 #pragma unroll
-        for (int f = 0; f < kFragmentsM; ++f) {
-          if (column % kOffsetK == 0) {
+          for (int f = 0; f < kFragmentsM; ++f) {
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
               add_prefix(f, half, offset[f][half] >> (4 * (column / kOffsetK)) & 15);
             }
           }
+        }
 #pragma unroll
-          for (int t = 0; t < kFragmentsN; ++t) {
-            mma_sp_m16n8k32(acc[0][f][t], weight_words[slot][f][step], token_words[t],
+        for (int t = 0; t < kFragmentsN; ++t) {
+          unsigned token[4];
+          load_token(token, part, step, t);
+#pragma unroll
+          for (int f = 0; f < kFragmentsM; ++f) {
+            mma_sp_m16n8k32(acc[0][f][t], weight_words[slot][f][step], token,
                             metadata_words[slot][f][step / 2], step % 2);
           }
         }
@@ -344,15 +341,15 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
     ++write_stage;
   }
 
-  // Main loop over turns: every slot is multiplied and loaded again once.
+  // Main loop over chunks of tokens: each slot is multiplied and at once loaded again.
 #pragma unroll 1
   while (chunk < chunks) {
-    cp_async_wait_1();
+    cp_async_wait_2();
 
     // This chunk is visible to every warp, and no warp still reads the one before it.
     __syncthreads();
 
-    if (chunk + 2 < chunks) copy_tokens(chunk + 2);
+    if (chunk + 3 < chunks) copy_tokens(chunk + 3);
     cp_async_commit();
     write_stage = write_stage + 1 == kChunks ? 0 : write_stage + 1;
 
@@ -361,7 +358,19 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
     load_group(0, group + kGroups * kWarpsK);
     group += kWarpsK;
 
-    multiply(1, 1);
+    read_stage = read_stage + 1 == kChunks ? 0 : read_stage + 1;
+    ++chunk;
+
+    cp_async_wait_2();
+
+    // This chunk is visible to every warp, and no warp still reads the one before it.
+    __syncthreads();
+
+    if (chunk + 3 < chunks) copy_tokens(chunk + 3);
+    cp_async_commit();
+    write_stage = write_stage + 1 == kChunks ? 0 : write_stage + 1;
+
+    multiply(1, 0);
 
     load_group(1, group + kGroups * kWarpsK);
     group += kWarpsK;
@@ -404,6 +413,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   };
 
   // Sums of this tile, a part for each CTA along k.
+  const int tile = tile_m * (gridDim.x / kSplits) + tile_n;
   float* const tile_parts = parts + static_cast<long long>(tile) * kSplits * (kTileN * kTileM);
 
   // Sums of 8 tokens at a time are brought together in the bytes of the token chunks.

@@ -26,7 +26,8 @@ def streams(draw: st.DrawFn, base: Schedule, problem: Ssmm, target: Target, most
         folds = ("prefix", "expand")
     groups = draw(st.integers(1, MOST_GROUPS))
     warps = Warps(draw(st.integers(1, 3)), 1, draw(st.sampled_from((1, 2, 4, 3))))
-    parts = draw(st.sampled_from([each for each in range(1, groups + 1) if groups % each == 0]))
+    whole = [each for each in range(1, groups + 1) if groups % each == 0]
+    parts = draw(st.sampled_from((*whole, 2 * groups)))
     schedule = replace(
         base,
         warps=warps,
@@ -35,7 +36,7 @@ def streams(draw: st.DrawFn, base: Schedule, problem: Ssmm, target: Target, most
         pipeline=replace(
             base.pipeline,
             stages=GROUP_STEPS * groups,
-            fragments=draw(st.integers(2, 4)),
+            fragments=draw(st.sampled_from((2, 1, 3, 4))),
         ),
         split=Split(draw(st.sampled_from((1, 2, 3)))),
     )

@@ -124,6 +124,7 @@ class KernelPlan(Generic[G]):
     loop: tuple[Op, ...] = ()
     epilogue: tuple[Op, ...] = ()
     shared_bytes: int = 0
+    rows_on_y: bool = False
 
     @property
     def packing_key(self) -> str:
@@ -154,20 +155,28 @@ class KernelPlan(Generic[G]):
         return tile.m, tile.n, tile.k
 
     def grid(self, m: int, n: int) -> tuple[int, int, int]:
-        """CTAs for an m x n output: one a tile, walked in raster order, or as many as split k."""
-        return (self._tiles(m, n) * self.schedule.split.k, 1, 1)
+        """CTAs for an m x n output: one a tile in raster order, or rows of tiles on the y axis.
+
+        On the x axis lie then the token tiles of a row, each as often as k is split.
+        """
+        down, across = self._tiles(m, n)
+        if self.rows_on_y:
+            return (across * self.schedule.split.k, down, 1)
+        return (down * across, 1, 1)
 
     def split_storage(self, m: int, n: int) -> tuple[int, int]:
         """What CTAs that split k exchange for an m x n output: float32 sums, and 32-bit tickets.
 
         Tickets are zero before a launch and again after it. (0, 0) where nothing is split.
         """
-        tile, splits, tiles = self.schedule.tile, self.schedule.split.k, self._tiles(m, n)
-        return (0, 0) if splits == 1 else (tiles * splits * tile.m * tile.n, tiles)
+        tile, splits = self.schedule.tile, self.schedule.split.k
+        down, across = self._tiles(m, n)
+        tiles = down * across if splits > 1 else 0
+        return tiles * splits * tile.m * tile.n, tiles
 
-    def _tiles(self, m: int, n: int) -> int:
+    def _tiles(self, m: int, n: int) -> tuple[int, int]:
         tile = self.schedule.tile
-        return -(-m // tile.m) * -(-n // tile.n)
+        return -(-m // tile.m), -(-n // tile.n)
 
     def buffer(self, name: str) -> Buffer:
         """The buffer of this name; KeyError if there is none."""

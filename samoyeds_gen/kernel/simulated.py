@@ -90,9 +90,9 @@ def simulate(
 def _exchange(plan: Plan, call: Call, pointers: dict[str, Pointer]) -> Array:
     """What CTAs that split k write their parts and tickets to; returns the tickets, all zero."""
     floats, count = plan.split_storage(call.m, call.n)
-    tickets = np.zeros(count, np.uint32)
-    if count:
-        parts = np.zeros(floats, np.float32)
+    tickets = np.zeros(max(count, 1), np.uint32)
+    if plan.takes("split.parts"):
+        parts = np.zeros(max(floats, 1), np.float32)
         pointers["split.parts"] = Pointer(parts, name="parts", writable=True, initialised=False)
         pointers["split.tickets"] = Pointer(tickets, name="tickets", writable=True)
     return tickets

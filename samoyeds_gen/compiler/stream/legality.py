@@ -141,29 +141,30 @@ def stream_stages(case: Case) -> Violation | None:
 
 
 def stream_tile_k(case: Case) -> Violation | None:
-    """A chunk of tokens is whole groups of every warp, and a turn of the loop whole chunks."""
+    """A chunk of tokens is whole turns of all warps along k, or a turn whole chunks."""
     schedule = case.schedule
     k, step = schedule.tile.k, GROUP_COLUMNS * schedule.warps.k
     groups = schedule.pipeline.stages // GROUP_STEPS
-    options = [each * step for each in range(1, groups + 1) if groups % each == 0]
-    if k in options:
+    parts = k // step
+    if k % step == 0 and (parts % groups == 0 or groups % parts == 0):
         return None
+    nearest = max(1, round(parts / groups)) * groups * step
     return Violation(
-        f"tile k={k} is not {' or '.join(map(str, options))}: {GROUP_COLUMNS} columns for each of "
-        f"{schedule.warps.k} warps along k, times a divisor of {groups} groups in flight",
-        f"use k={max([each for each in options if each <= k], default=options[0])}",
+        f"tile k={k} is not a multiple or a whole part of {groups * step}, {GROUP_COLUMNS} columns "
+        f"for each of {schedule.warps.k} warps along k and {groups} groups in flight",
+        f"use k={nearest}",
         "tile",
     )
 
 
 def stream_chunks(case: Case) -> Violation | None:
-    """One chunk of tokens is multiplied while the others arrive."""
+    """One chunk of tokens is multiplied while a few others arrive."""
     chunks = case.schedule.pipeline.fragments
-    if 2 <= chunks <= MAX_CHUNKS:
+    if chunks <= MAX_CHUNKS:
         return None
     return Violation(
-        f"pipeline fragments={chunks} chunks of tokens is outside 2..{MAX_CHUNKS}",
-        "use at least two chunks" if chunks < 2 else "use fewer chunks, or a larger tile k",
+        f"pipeline fragments={chunks} chunks of tokens is more than {MAX_CHUNKS}",
+        "use fewer chunks, or a larger tile k",
         "pipeline",
     )
 

@@ -35,6 +35,7 @@ def lower(schedule: Schedule, problem: Ssmm, target: Target) -> StreamPlan:
         packings=tuple(
             Packing(source, "stored", geometry.weight_rows, GROUP_COLUMNS) for source in sources
         ),
+        rows_on_y=True,
     )
 
 

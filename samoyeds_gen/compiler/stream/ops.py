@@ -25,11 +25,21 @@ class LoadGroup(Op):
 
 @dataclass(frozen=True, slots=True)
 class MultiplyGroup(Op):
-    """The four steps of the group in slot `buffer`, the warp's `part`-th of the token chunk."""
+    """The four steps of the group in slot `buffer`; `part` is the C expression of its place among
+    the warp's groups of the token chunk.
+    """
 
     kind: ClassVar[str] = "multiply_group"
     buffer: int = 0
-    part: int = 0
+    part: str = "0"
+
+
+@dataclass(frozen=True, slots=True)
+class Turns(Op):
+    """Multiply and reload every register slot once, `body`, as often as a chunk of tokens lasts."""
+
+    kind: ClassVar[str] = "turns"
+    body: tuple[Op, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

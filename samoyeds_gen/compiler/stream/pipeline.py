@@ -1,7 +1,7 @@
 """The operations of the stream: weights run ahead in registers, tokens in a ring of chunks.
 
-One iteration of the loop is a turn: every register slot is multiplied and loaded again once. It
-may span several chunks of tokens, each of which is waited for where it begins.
+A turn multiplies and reloads every register slot once. It spans several chunks of tokens, or a
+chunk several turns; a chunk is waited for where it begins.
 """
 
 from collections.abc import Iterator
@@ -27,13 +27,14 @@ from samoyeds_gen.compiler.stream.ops import (
     LoadGroup,
     MultiplyGroup,
     TakeTicket,
+    Turns,
 )
 
 
 def add_operations(plan: StreamPlan) -> StreamPlan:
     """Setup, prologue, loop body and epilogue; the order inside the loop is the next pass's."""
     g, split = plan.geometry, plan.schedule.split.k > 1
-    segments = range(g.groups // g.chunk_groups)
+    segments = range(max(1, g.groups // g.chunk_groups))
     return replace(
         plan,
         setup=_setup(plan),
@@ -94,58 +95,105 @@ def _prologue(plan: StreamPlan) -> tuple[Op, ...]:
     return (
         LoadGroup(f"load the first {g.groups} groups of every warp", first=True),
         *((NameRows("look up token rows"), named) if plan.problem.index else ()),
-        FillRing(f"copy token chunks 0..{g.chunks - 2}", count=g.chunks - 1),
+        *(
+            (FillRing(f"copy token chunks 0..{g.chunks - 2}", count=g.chunks - 1),)
+            if g.chunks > 1
+            else ()
+        ),
     )
 
 
 def _segment(plan: StreamPlan, segment: int) -> Iterator[Op]:
-    """One chunk of tokens within a turn: hand it over, then the groups that use it.
+    """One chunk of tokens within an iteration: hand it over, then the groups that use it.
 
-    Versions count chunks, so that operations keep the order of their segment.
+    Versions count the chunks of an iteration, so that operations keep the order of their segment.
     """
     g = plan.geometry
-    ahead, first = g.chunks - 1, segment * g.chunk_groups
-    stage = Access("stage", segment, shared=False)
-    published = Access("published", segment, shared=False)
-    issued = Access("issued", segment + 1, shared=False)
-    arrived = Access("arrived", segment, shared=False)
-    reason = "This chunk is visible to every warp, and no warp still reads the one before it."
-    yield Wait(
-        f"wait until at most {ahead - 1} chunks are in flight",
-        slot=first,
-        reads=(Access("issued", segment, shared=False), stage),
-        writes=(arrived,),
-        pending=ahead - 1,
+    held = min(g.chunk_groups, g.groups)
+    first = segment * held
+    yield from _hand_over(plan, segment, first)
+    if g.chunk_groups > g.groups:
+        text = f"{g.chunk_groups // g.groups} turns over all slots"
+        slots = range(g.groups)
+        yield Turns(
+            text,
+            reads=(Access("token_ring"), _value("published", 0), _value("issued", 1)),
+            writes=(_value("acc", g.groups - 1),),
+            body=tuple(
+                op for slot in slots for op in _group(plan, slot, 0, f"turn * kGroups + {slot}")
+            ),
+        )
+    else:
+        for part in range(held):
+            yield from _group(plan, first + part, segment, str(part))
+    yield AdvanceStage(
+        "advance to the next chunk",
+        slot=first + held - 1,
+        reads=(_value("acc", first + held - 1),),
+        writes=(_value("stage", segment + 1),),
     )
-    yield Barrier("barrier", slot=first, reads=(arrived,), writes=(published,), reason=reason)
+
+
+def _value(name: str, version: int) -> Access:
+    """The `version`-th value of something private to the thread in one iteration."""
+    return Access(name, version, shared=False)
+
+
+def _hand_over(plan: StreamPlan, segment: int, slot: int) -> Iterator[Op]:
+    """Wait for a chunk and let every warp see it; copy another over the one before it.
+
+    With a single chunk in shared memory, it is copied where it is needed.
+    """
+    ahead = plan.geometry.chunks - 1
+    stage, issued = _value("stage", segment), _value("issued", segment + 1)
+    arrived, published = _value("arrived", segment), _value("published", segment)
+    free = _value("free", segment)
+    reason = "This chunk is visible to every warp"
+    arriving, copying = (_value("issued", segment), stage), published
+    if ahead:
+        reason += ", and no warp still reads the one before it"
+    else:
+        nobody = "No warp still reads the chunk before this one."
+        yield Barrier("barrier", slot=slot, reads=(stage,), writes=(free,), reason=nobody)
+        arriving, copying = (issued, stage), free
+    yield Wait(
+        f"wait until at most {max(ahead - 1, 0)} chunks are in flight",
+        slot=slot,
+        reads=arriving,
+        writes=(arrived,),
+        pending=max(ahead - 1, 0),
+    )
+    yield Barrier("barrier", slot=slot, reads=(arrived,), writes=(published,), reason=reason + ".")
     yield CopyTile(
         f"copy token chunk + {ahead}",
-        slot=first,
-        reads=(published,),
+        slot=slot,
+        reads=(copying,),
         writes=(Access("token_ring", ahead, late=True), issued),
         ahead=ahead,
     )
-    for part in range(g.chunk_groups):
-        slot = first + part
-        words = f"weight {slot}"
-        yield MultiplyGroup(
-            f"acc += weight * tokens of group {slot} by four {plan.atom.name}",
-            slot=slot,
-            reads=(Access("token_ring"), published, issued, stage, Access(words, shared=False)),
-            writes=(Access("acc", slot, shared=False),),
-            buffer=slot,
-            part=part,
-        )
-        yield LoadGroup(
-            f"load weights of group {slot} of turn + 1",
-            slot=slot,
-            reads=(Access("acc", slot, shared=False),),
-            writes=(Access(words, 1, shared=False),),
-            buffer=slot,
-        )
-    yield AdvanceStage(
-        "advance to the next chunk",
-        slot=first + g.chunk_groups - 1,
-        reads=(Access("acc", first + g.chunk_groups - 1, shared=False),),
-        writes=(Access("stage", segment + 1, shared=False),),
+
+
+def _group(plan: StreamPlan, slot: int, segment: int, part: str) -> Iterator[Op]:
+    """Multiply the group in a register slot, and load the one a turn later in its place."""
+    words = f"weight {slot}"
+    yield MultiplyGroup(
+        f"acc += weight * tokens of group {slot} by four {plan.atom.name}",
+        slot=slot,
+        reads=(
+            Access("token_ring"),
+            _value("published", segment),
+            _value("issued", segment + 1),
+            _value("stage", segment),
+            _value(words, 0),
+        ),
+        writes=(_value("acc", slot),),
+        buffer=slot,
+        part=part,
+    )
+    yield LoadGroup(
+        f"load weights of group {slot} of turn + 1",
+        slot=slot,
+        reads=(_value("acc", slot),),
+        writes=(_value(words, 1),),
+        buffer=slot,
     )

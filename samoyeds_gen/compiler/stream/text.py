@@ -26,6 +26,7 @@ class StreamText(KernelText):
         g = plan.geometry
         even = g.token_copies_even
         self.token_copy_guard = "" if even else "if (threadIdx.x + i * kThreads < kTokenPieces) "
+        self._deal_tokens()
         self.convert = f"convert_quad_{8 * plan.problem.out_dtype.bytes}"
         self.lost = FLOAT32.nan
         self.split = plan.schedule.split.k > 1
@@ -33,6 +34,26 @@ class StreamText(KernelText):
         self.words_span_groups = g.groups_per_word > 1
         self.rounds_meet = "__syncwarp();" if g.bands_in_warp else "__syncthreads();"
         self.shares_rows = g.fold == "expand" and plan.problem.format.n > 1
+
+    def _deal_tokens(self) -> None:
+        """Which row and panel the i-th piece of a thread belongs to, and where it lies.
+
+        Pieces follow one another as they lie in shared memory. Where threads cover whole rows of
+        panels, or a panel whole rounds of threads, addresses differ by constants.
+        """
+        rows, tokens = self.plan.threads // 8, self.plan.schedule.tile.n
+        if rows % tokens == 0:
+            self.token_row_of = "threadIdx.x / 8 % kTileN"
+            self.token_panel_of = "(threadIdx.x / 8 / kTileN + i * (kThreads / 8 / kTileN))"
+        elif tokens % rows == 0:
+            self.token_row_of = "threadIdx.x / 8 + i % (kTileN * 8 / kThreads) * (kThreads / 8)"
+            self.token_panel_of = "i / (kTileN * 8 / kThreads)"
+        else:
+            self.token_row_of = "(threadIdx.x + i * kThreads) / 8 % kTileN"
+            self.token_panel_of = "((threadIdx.x + i * kThreads) / 8 / kTileN)"
+        self.token_target = "swizzle_tokens((threadIdx.x + i * kThreads) * 16)"
+        if rows % 8 == 0:  # the swizzle's period of rows
+            self.token_target = "swizzle_tokens(threadIdx.x * 16) + i * kThreads * 16"
 
     @property
     def swizzled(self) -> tuple[Swizzled, ...]:
