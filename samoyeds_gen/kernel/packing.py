@@ -9,7 +9,10 @@ from samoyeds_gen.compiler import Packing, Plan
 from samoyeds_gen.formats import (
     SparseWeight,
     expand_slots,
+    fragment_data,
     fragment_metadata,
+    paired_metadata,
+    row_offsets,
     selector_words,
     swap_codes,
     warpgroup_words,
@@ -31,13 +34,19 @@ def packed(w: SparseWeight, plan: Plan) -> dict[str, Words]:
 
 def _build(w: SparseWeight, packing: Packing) -> dict[str, Words]:
     host = w.numpy()
-    rows = packing.row_multiple
+    rows, columns = packing.row_multiple, packing.k_multiple
     match packing.source:
         case "weight.metadata":
             words = fragment_metadata(
-                host, rows=packing.rows, row_multiple=rows, k_multiple=packing.k_multiple
+                host, rows=packing.rows, row_multiple=rows, k_multiple=columns
             )
             return {"weight.metadata": words}
+        case "weight.fragments":
+            return {packing.source: fragment_data(host, row_multiple=rows, k_multiple=columns)}
+        case "weight.metadata_pairs":
+            return {packing.source: paired_metadata(host, row_multiple=rows, k_multiple=columns)}
+        case "weight.offsets":
+            return {packing.source: row_offsets(host, row_multiple=rows, k_multiple=columns)}
         case "weight.swaps":
             codes, placement = swap_codes(host, row_multiple=rows)
             return {"weight.swaps": codes, "weight.placement": placement}
@@ -53,17 +62,19 @@ def _build(w: SparseWeight, packing: Packing) -> dict[str, Words]:
 
 
 def on_device(w: SparseWeight, plan: Plan, key: str, device: int) -> dict[str, ArrayView]:
-    """`weight.data` and every derived array in the memory of GPU `device`, uploaded once.
+    """Every weight array that the plan takes in the memory of GPU `device`, uploaded once.
 
     `key` is `plan.packing_key`, which the caller keeps because a call may take only microseconds.
     """
 
     def upload(w: SparseWeight) -> dict[str, ArrayView]:
+        words = {name: stage(array, device) for name, array in packed(w, plan).items()}
+        if not plan.takes("weight.data"):
+            return words
         data = describe(w.data)
         there = data.kind == "device" and data.device == device
         if not (there and data.contiguous and data.pointer % CHUNK_BYTES == 0):
             data = stage(w.numpy().data, device)
-        words = {name: stage(array, device) for name, array in packed(w, plan).items()}
         return {"weight.data": data, **words}
 
     return w.derived((key, device), upload)

@@ -62,6 +62,7 @@ def simulate(
     out = np.empty((call.n, call.m), ELEMENTS[plan.problem.out_dtype.name])
     out.view(np.uint8)[...] = poison
     pointers["out"] = Pointer(out, name="out", writable=True)
+    tickets = _exchange(plan, call, pointers)
     numbers = {
         "tokens.stride": np.int64(stride),
         "out.stride": np.int64(call.m),
@@ -89,6 +90,11 @@ def simulate(
         progress=progress,
         cluster=plan.cluster,
     )
+    if tickets.any():
+        raise LaunchError(
+            f"the kernel left {int(np.count_nonzero(tickets))} tickets that are not zero",
+            remedy="report it: the next launch would add parts too early",
+        )
     return out, report
 
 
@@ -102,6 +108,17 @@ def _tensor_map(box: Box, pointer: Pointer, shape: tuple[int, ...], stride: int)
         box=(box.columns, box.rows),
         swizzle=box.swizzle,
     )
+
+
+def _exchange(plan: Plan, call: Call, pointers: dict[str, Pointer]) -> Array:
+    """What CTAs that split k write their parts and tickets to; returns the tickets, all zero."""
+    floats, count = plan.split_storage(call.m, call.n)
+    tickets = np.zeros(max(count, 1), np.uint32)
+    if plan.takes("split.parts"):
+        parts = np.zeros(max(floats, 1), np.float32)
+        pointers["split.parts"] = Pointer(parts, name="parts", writable=True, initialised=False)
+        pointers["split.tickets"] = Pointer(tickets, name="tickets", writable=True)
+    return tickets
 
 
 def token_rows(view: ArrayView) -> tuple[Array, int]:
