@@ -140,7 +140,7 @@ __device__ __forceinline__ unsigned swizzle_tokens(unsigned offset) {
 }
 
 // Round to nearest even and stage one output.
-__device__ __forceinline__ void stage(unsigned char* to, float x) {
+__device__ __forceinline__ void stage_one(unsigned char* to, float x) {
   Output bits;
   asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
   *reinterpret_cast<Output*>(to) = bits;
@@ -443,7 +443,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
           }
           unsigned char* const to = staging + token * kStagingStride + feature * sizeof(Output);
 #pragma unroll
-          for (int i = 0; i < kFeaturesPerRow; ++i) stage(to + i * sizeof(Output), result[i]);
+          for (int i = 0; i < kFeaturesPerRow; ++i) stage_one(to + i * sizeof(Output), result[i]);
         }
       }
       __syncwarp();

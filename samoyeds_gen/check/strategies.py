@@ -10,6 +10,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from samoyeds_gen.check.cases import Case
+from samoyeds_gen.check.streams import streams
 from samoyeds_gen.compiler import Plan, first_violation
 from samoyeds_gen.formats import Format
 from samoyeds_gen.language import (
@@ -21,7 +22,7 @@ from samoyeds_gen.language import (
     layouts,
     make_ssmm,
 )
-from samoyeds_gen.language.atoms import MATRIX_ATOMS
+from samoyeds_gen.language.atoms import LDG_STREAM_16B, MATRIX_ATOMS
 from samoyeds_gen.language.schedule import Fold, Layout, Stationary, Tile, Warps
 
 RATIOS = ((1, 1), (1, 2), (2, 4), (1, 4), (4, 8), (8, 16))
@@ -53,7 +54,7 @@ class Scope:
     @classmethod
     def of(cls, plan: Plan) -> "Scope":
         """The scope of a compiled kernel."""
-        k, stages, v = plan.tile[2], plan.schedule.pipeline.stages, plan.problem.format.v
+        k, stages, v = plan.tile[2], plan.buffer("token_ring").shape[0], plan.problem.format.v
         word = max(1, plan.geometry.tiles_per_word) * k
         columns = {v, k, k * (stages - 1), k * stages, word, 2 * word}
         return cls(plan.tile, tuple(sorted(columns)), plan.problem.index is not None)
@@ -158,6 +159,8 @@ def schedules(
 
     At most `most` fragments a warp along either side, so that they compile quickly.
     """
+    if base.pipeline.copy == LDG_STREAM_16B.name:
+        return draw(streams(base, problem, target, most))
     f = problem.format
     folded = f.n == 1 and f.m <= 8
     fold: Fold = draw(st.sampled_from(FOLDS)) if folded else "expand"

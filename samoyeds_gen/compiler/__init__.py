@@ -4,11 +4,12 @@ from samoyeds_gen.compiler.dependence import mermaid
 from samoyeds_gen.compiler.driver import compile_plan, passes
 from samoyeds_gen.compiler.emit import emit
 from samoyeds_gen.compiler.legality import RULES, check_legal, first_violation
-from samoyeds_gen.compiler.plan import Buffer, Packing, Parameter, Plan
+from samoyeds_gen.compiler.plan import Box, Buffer, Packing, Parameter, Plan
 from samoyeds_gen.compiler.print import print_plan
 
 __all__ = [
     "RULES",
+    "Box",
     "Buffer",
     "Packing",
     "Parameter",

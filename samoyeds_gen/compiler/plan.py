@@ -68,6 +68,7 @@ class Buffer:
     first: Section = "prologue"
     last: Section = "loop"
     offset: int = 0
+    align: int = 128
 
     @property
     def end(self) -> int:
@@ -93,6 +94,20 @@ class Packing:
     rows: Literal["stored", "output"]
     row_multiple: int
     k_multiple: int
+    fold: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A tensor map the launcher makes: boxes of `rows` x `columns` elements of `operand`, permuted
+    in shared memory by a swizzle of `swizzle` bytes. `source` is its parameter's.
+    """
+
+    source: str
+    operand: Literal["weight.data", "tokens"]
+    columns: int
+    rows: int
+    swizzle: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,22 +131,32 @@ class KernelPlan(Generic[G]):
     template: str
     parameters: tuple[Parameter, ...]
     packings: tuple[Packing, ...]
+    threads: int
+    boxes: tuple[Box, ...] = ()
+    persistent: bool = False
+    cluster: int = 1
     buffers: tuple[Buffer, ...] = ()
     constants: tuple[ConstantGroup, ...] = ()
     wrappers: tuple[Wrapper, ...] = ()
     setup: tuple[Op, ...] = ()
     prologue: tuple[Op, ...] = ()
+    producer: tuple[Op, ...] = ()
     loop: tuple[Op, ...] = ()
     epilogue: tuple[Op, ...] = ()
     shared_bytes: int = 0
+    rows_on_y: bool = False
 
     @property
     def packing_key(self) -> str:
         """What two plans that take the same derived arrays have in common."""
         return ";".join(
-            f"{each.source} {each.rows} {each.row_multiple} {each.k_multiple}"
+            f"{each.source} {each.rows} {each.row_multiple} {each.k_multiple} {each.fold}"
             for each in self.packings
         )
+
+    def takes(self, source: str) -> bool:
+        """Whether the kernel has a parameter for what the launcher calls `source`."""
+        return any(each.source == source for each in self.parameters)
 
     @property
     def source_name(self) -> str:
@@ -139,20 +164,38 @@ class KernelPlan(Generic[G]):
         return f"{self.entry}.cu"
 
     @property
-    def threads(self) -> int:
-        """Threads of one CTA."""
-        return self.schedule.warps.threads
-
-    @property
     def tile(self) -> tuple[int, int, int]:
         """Output features, tokens and dense columns of one CTA step."""
         tile = self.schedule.tile
         return tile.m, tile.n, tile.k
 
-    def grid(self, m: int, n: int) -> tuple[int, int, int]:
-        """CTAs for an m x n output: one a tile, walked in raster order."""
+    def grid(self, m: int, n: int, processors: int) -> tuple[int, int, int]:
+        """CTAs for an m x n output: one a tile in raster order, or rows of tiles on the y axis.
+
+        On the x axis lie then the token tiles of a row, each as often as k is split. Persistent
+        CTAs walk the tiles themselves, one a processor of the GPU, in whole clusters.
+        """
+        down, across = self._tiles(m, n)
+        if self.rows_on_y:
+            return (across * self.schedule.split.k, down, 1)
+        groups = -(-down // self.cluster) * across
+        if self.persistent:
+            groups = min(groups, max(1, processors // self.cluster))
+        return (groups * self.cluster, 1, 1)
+
+    def split_storage(self, m: int, n: int) -> tuple[int, int]:
+        """What CTAs that split k exchange for an m x n output: float32 sums, and 32-bit tickets.
+
+        Tickets are zero before a launch and again after it. (0, 0) where nothing is split.
+        """
+        tile, splits = self.schedule.tile, self.schedule.split.k
+        down, across = self._tiles(m, n)
+        tiles = down * across if splits > 1 else 0
+        return tiles * splits * tile.m * tile.n, tiles
+
+    def _tiles(self, m: int, n: int) -> tuple[int, int]:
         tile = self.schedule.tile
-        return (-(-m // tile.m) * -(-n // tile.n), 1, 1)
+        return -(-m // tile.m), -(-n // tile.n)
 
     def buffer(self, name: str) -> Buffer:
         """The buffer of this name; KeyError if there is none."""

@@ -21,10 +21,11 @@ def print_plan(plan: Plan) -> str:
     sections = [
         ("setup", plan.setup),
         ("prologue", plan.prologue),
+        ("producer, tile in K / " + str(k), plan.producer),
         ("loop tile in K / " + str(k), plan.loop),
         ("epilogue", plan.epilogue),
     ]
-    body = [line for title, ops in sections for line in (title, *_lines(ops, 1))]
+    body = [line for title, ops in sections if ops for line in (title, *_lines(ops, 1))]
     buffers = [_buffer(each) for each in plan.buffers]
     return "\n".join([*head, *parameters, *buffers, *body]) + "\n"
 

@@ -58,6 +58,7 @@ def numbers_positive(case: Case) -> Violation | None:
         ("pipeline", s.pipeline),
         ("raster", s.raster),
         ("resident", s.resident),
+        ("split", s.split),
     ):
         for field in dataclasses.fields(value):
             number = getattr(value, field.name)
@@ -100,6 +101,13 @@ def atom_target(case: Case) -> Violation | None:
         matrix_atom_named(case.schedule.tensorize),
         copy_atom_named(case.schedule.pipeline.copy),
     ):
+        only = getattr(atom, "target", None)
+        if only is not None and case.target.name != only:
+            return Violation(
+                f"{atom.name} exists on {only} alone, the target is {case.target.name}",
+                f"choose the target {only}, or another atom",
+                "tensorize",
+            )
         if case.target.capability < atom.least_capability:
             return Violation(
                 f"{atom.name} needs sm_{atom.least_capability}, the target is {case.target.name}",
@@ -112,10 +120,12 @@ def atom_target(case: Case) -> Violation | None:
 def warps_count(case: Case) -> Violation | None:
     """A CTA has at most 1024 threads."""
     warps = case.schedule.warps
-    if warps.m * warps.n <= MAX_WARPS:
+    count = warps.m * warps.n * warps.k
+    if count <= MAX_WARPS:
         return None
+    product = f"{warps.m} x {warps.n}" + (f" x {warps.k}" if warps.k > 1 else "")
     return Violation(
-        f"{warps.m} x {warps.n} warps are {warps.m * warps.n}, more than {MAX_WARPS}",
+        f"{product} warps are {count}, more than {MAX_WARPS}",
         "use fewer warps",
         "warps",
     )

@@ -6,11 +6,11 @@ A new pipeline shape is one package beside `ring`, one template file, and one ro
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from samoyeds_gen.compiler import ring
+from samoyeds_gen.compiler import ring, stream, warp_specialised
 from samoyeds_gen.compiler.plan import Pass, Plan
 from samoyeds_gen.compiler.rules import Rule
 from samoyeds_gen.compiler.text import KernelText
-from samoyeds_gen.language.atoms import CP_ASYNC_16B, copy_atom_named
+from samoyeds_gen.language.atoms import CP_ASYNC_16B, LDG_STREAM_16B, TMA, copy_atom_named
 from samoyeds_gen.language.kernels import Ssmm
 from samoyeds_gen.language.schedule import Schedule
 from samoyeds_gen.language.targets import Target
@@ -42,7 +42,29 @@ RING = PipelineShape(
     ring.name_constants,
     ring.RingText,
 )
-SHAPES = (RING,)
+WARP_SPECIALISED = PipelineShape(
+    TMA.name,
+    warp_specialised.RULES,
+    warp_specialised.lower,
+    warp_specialised.add_buffers,
+    warp_specialised.add_operations,
+    warp_specialised.order_loop,
+    warp_specialised.verify_synchronisation,
+    warp_specialised.name_constants,
+    warp_specialised.SpecialisedText,
+)
+STREAM = PipelineShape(
+    LDG_STREAM_16B.name,
+    stream.RULES,
+    stream.lower,
+    stream.add_buffers,
+    stream.add_operations,
+    stream.order_loop,
+    stream.verify_synchronisation,
+    stream.name_constants,
+    stream.StreamText,
+)
+SHAPES = (RING, WARP_SPECIALISED, STREAM)
 
 
 def shape_of(schedule: Schedule) -> PipelineShape:

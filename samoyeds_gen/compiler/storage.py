@@ -6,7 +6,6 @@ from samoyeds_gen.compiler.dependence import shares_allowed
 from samoyeds_gen.compiler.plan import Buffer, Plan
 from samoyeds_gen.errors import ScheduleError
 
-ALIGNMENT = 128
 SECTIONS = ("prologue", "loop", "epilogue")
 
 
@@ -24,7 +23,7 @@ def place_buffers(plan: Plan) -> Plan:
             (placed[other] for other in conflicts.neighbors(position) if other in placed),
             key=lambda each: each.offset,
         )
-        placed[position] = replace(buffer, offset=_first_fit(buffer.bytes, rivals))
+        placed[position] = replace(buffer, offset=_first_fit(buffer, rivals))
     total = max(each.end for each in placed.values())
     _require_fit(plan, total)
     registers = tuple(each for each in plan.buffers if each.space == "register")
@@ -32,12 +31,12 @@ def place_buffers(plan: Plan) -> Plan:
     return replace(plan, buffers=buffers, shared_bytes=total)
 
 
-def _first_fit(size: int, rivals: list[Buffer]) -> int:
+def _first_fit(buffer: Buffer, rivals: list[Buffer]) -> int:
     offset = 0
     for rival in rivals:
-        if offset + size <= rival.offset:
+        if offset + buffer.bytes <= rival.offset:
             break
-        offset = -(-max(offset, rival.end) // ALIGNMENT) * ALIGNMENT
+        offset = -(-max(offset, rival.end) // buffer.align) * buffer.align
     return offset
 
 

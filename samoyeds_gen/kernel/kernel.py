@@ -56,7 +56,11 @@ class Variant:
         found = self._launchers.get(device)
         if found is None:
             loaded = load(
-                self.build, self.plan.entry, shared_bytes=self.plan.shared_bytes, device=device
+                self.build,
+                self.plan.entry,
+                shared_bytes=self.plan.shared_bytes,
+                device=device,
+                cluster=(self.plan.cluster, 1, 1),
             )
             found = self._launchers[device] = Launcher(self.plan, loaded, device)
         return found

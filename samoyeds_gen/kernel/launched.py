@@ -4,10 +4,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from samoyeds_gen.compiler import Plan
+from samoyeds_gen.compiler import Box, Plan
 from samoyeds_gen.errors import LaunchError
 from samoyeds_gen.kernel.arguments import Call, check_rows
 from samoyeds_gen.kernel.packing import on_device
+from samoyeds_gen.kernel.parts import part_storage
 from samoyeds_gen.kernel.repeat import Repeat
 from samoyeds_gen.kernel.simulated import ROW_ALIGNMENT, padded_rows
 from samoyeds_gen.runtime import (
@@ -16,11 +17,13 @@ from samoyeds_gen.runtime import (
     allocate,
     current_stream,
     describe,
+    device_info,
     fetch,
     host_array,
     pad_rows,
     stage,
     stream_for,
+    tensor_map,
 )
 
 ALIGNMENT_BYTES = 16
@@ -34,6 +37,7 @@ class Launcher:
         self.loaded = loaded
         self.device = device
         self._packing_key = plan.packing_key
+        self._processors = device_info(device).multiprocessors
         self._out_dtype = plan.problem.out_dtype.name
         self._sources = [parameter.source for parameter in plan.parameters]
 
@@ -71,9 +75,14 @@ class Launcher:
             }
             vectors = self._vectors(call, stream)
             values.update(vectors)
-            values.update(on_device(call.w, self.plan, self._packing_key, self.device))
+            values.update(self._parts(call, stream))
+            weight = on_device(call.w, self.plan, self._packing_key, self.device)
+            values.update(weight)
+            for box in self.plan.boxes:
+                view = weight["weight.data"] if box.operand == "weight.data" else tokens
+                values[box.source] = _tensor_map(box, view)
             arguments = [values[source] for source in self._sources]
-            grid = self.plan.grid(call.m, call.n)
+            grid = self.plan.grid(call.m, call.n, self._processors)
             self.loaded.launch(grid, self.plan.threads, arguments, stream)
             in_place &= all(view is getattr(call, name) for name, view in vectors.items())
         if on_host:
@@ -95,9 +104,15 @@ class Launcher:
         )
         if arguments is None or not on_gpu or options[-1]:
             return None
-        extents = (self.plan.grid(call.m, call.n), self.plan.threads)
+        extents = (self.plan.grid(call.m, call.n, self._processors), self.plan.threads)
         out_at = self._sources.index("out")
-        return Repeat(call.w, arrays, options, self.loaded, extents, arguments, out, out_at)
+        stream = current_stream(self.device) if self.plan.schedule.split.k > 1 else None
+        return Repeat(call.w, arrays, options, self.loaded, extents, arguments, out, out_at, stream)
+
+    def _parts(self, call: Call, stream: Any) -> dict[str, int]:
+        """What CTAs that split k exchange, for this stream."""
+        floats, tickets = self.plan.split_storage(call.m, call.n)
+        return part_storage(self.device).values(floats, tickets, stream) if tickets else {}
 
     def _vectors(self, call: Call, stream: Any) -> dict[str, ArrayView]:
         """Selection, bias and scale on the GPU, those that the call has."""
@@ -117,6 +132,14 @@ class Launcher:
                 remedy=f"move {name} to the device of the tokens",
             )
         return _packed(view)
+
+
+def _tensor_map(box: Box, view: ArrayView) -> Any:
+    rows, columns = view.shape
+    stride = view.strides[0] if rows > 1 else -(-columns // ROW_ALIGNMENT) * ROW_ALIGNMENT
+    return tensor_map(
+        view.pointer, view.dtype, (rows, columns), stride, (box.rows, box.columns), box.swizzle
+    )
 
 
 def _given_out(out: Any, shape: tuple[int, int], dtype: str, tokens: ArrayView) -> ArrayView:

@@ -9,18 +9,23 @@ from samoyeds_gen.compiler import Packing, Plan
 from samoyeds_gen.formats import (
     SparseWeight,
     expand_slots,
+    fragment_data,
     fragment_metadata,
+    paired_metadata,
+    row_offsets,
     selector_words,
     swap_codes,
+    warpgroup_words,
 )
+from samoyeds_gen.formats.warpgroup import WordFold
 from samoyeds_gen.runtime import ArrayView, describe, stage
 
-Words = npt.NDArray[np.uint32]
+Words = npt.NDArray[np.uint32] | npt.NDArray[np.uint8]
 CHUNK_BYTES = 16  # what one asynchronous copy moves, and hence where weight rows must start
 
 
 def packed(w: SparseWeight, plan: Plan) -> dict[str, Words]:
-    """Every derived array of the plan, as uint32 on the host; made once per weight."""
+    """Every derived array of the plan, on the host; made once per weight."""
     arrays: dict[str, Words] = {}
     for packing in plan.packings:
         arrays |= w.derived(("packing", packing), partial(_build, packing=packing))
@@ -29,13 +34,19 @@ def packed(w: SparseWeight, plan: Plan) -> dict[str, Words]:
 
 def _build(w: SparseWeight, packing: Packing) -> dict[str, Words]:
     host = w.numpy()
-    rows = packing.row_multiple
+    rows, columns = packing.row_multiple, packing.k_multiple
     match packing.source:
         case "weight.metadata":
             words = fragment_metadata(
-                host, rows=packing.rows, row_multiple=rows, k_multiple=packing.k_multiple
+                host, rows=packing.rows, row_multiple=rows, k_multiple=columns
             )
             return {"weight.metadata": words}
+        case "weight.fragments":
+            return {packing.source: fragment_data(host, row_multiple=rows, k_multiple=columns)}
+        case "weight.metadata_pairs":
+            return {packing.source: paired_metadata(host, row_multiple=rows, k_multiple=columns)}
+        case "weight.offsets":
+            return {packing.source: row_offsets(host, row_multiple=rows, k_multiple=columns)}
         case "weight.swaps":
             codes, placement = swap_codes(host, row_multiple=rows)
             return {"weight.swaps": codes, "weight.placement": placement}
@@ -43,6 +54,10 @@ def _build(w: SparseWeight, packing: Packing) -> dict[str, Words]:
             return {"weight.selectors": selector_words(host, row_multiple=rows)}
         case "weight.slots":
             return {"weight.slots": expand_slots(host, row_multiple=rows)}
+        case "weight.words":
+            fold: WordFold = packing.fold  # type: ignore[assignment]
+            blocks = warpgroup_words(host, fold=fold, row_multiple=rows, tile_k=packing.k_multiple)
+            return {"weight.words": blocks}
     raise AssertionError(f"no packing makes {packing.source}")
 
 
@@ -71,17 +86,19 @@ def streamed_bytes(w: SparseWeight, plan: Plan, device: int) -> int:
 
 
 def on_device(w: SparseWeight, plan: Plan, key: str, device: int) -> dict[str, ArrayView]:
-    """`weight.data` and every derived array in the memory of GPU `device`, uploaded once.
+    """Every weight array that the plan takes in the memory of GPU `device`, uploaded once.
 
     `key` is `plan.packing_key`, which the caller keeps because a call may take only microseconds.
     """
 
     def upload(w: SparseWeight) -> dict[str, ArrayView]:
+        words = {name: stage(array, device) for name, array in packed(w, plan).items()}
+        if not plan.takes("weight.data"):
+            return words
         data = describe(w.data)
         there = data.kind == "device" and data.device == device
         if not (there and data.contiguous and data.pointer % CHUNK_BYTES == 0):
             data = stage(w.numpy().data, device)
-        words = {name: stage(array, device) for name, array in packed(w, plan).items()}
         return {"weight.data": data, **words}
 
     return w.derived((key, device), upload)

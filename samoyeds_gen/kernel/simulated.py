@@ -5,15 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from samoyeds_gen.compiler import Plan
+from samoyeds_gen.compiler import Box, Plan
 from samoyeds_gen.errors import LaunchError
 from samoyeds_gen.formats import ELEMENTS
 from samoyeds_gen.kernel.arguments import Call, check_rows
 from samoyeds_gen.kernel.packing import packed
 from samoyeds_gen.runtime import ArrayView, Build, host_array
-from samoyeds_gen.simulator import Pointer, Report, parse, run
+from samoyeds_gen.simulator import Counters, Pointer, Report, TensorMap, parse, run
 
 WORK_LIMIT = 2**30
+PROCESSORS = 3  # of the simulated GPU: few, so that persistent CTAs walk several tiles
 ROW_ALIGNMENT = 8  # elements: 16 bytes of a 16-bit type
 
 Array = np.ndarray[Any, Any]
@@ -49,7 +50,8 @@ def simulate(
     Every output byte starts as `poison`, by default such that an element never written is NaN.
     """
     pointers = {name: Pointer(array, name=name) for name, array in packed(call.w, plan).items()}
-    pointers["weight.data"] = Pointer(np.ascontiguousarray(call.w.numpy().data), name="weight.data")
+    data = np.ascontiguousarray(call.w.numpy().data)
+    pointers["weight.data"] = Pointer(data, name="weight.data")
     tokens, stride = token_rows(call.tokens)
     pointers["tokens"] = Pointer(tokens, name="tokens")
     for name, view in (("selection", call.selection), ("bias", call.bias), ("scale", call.scale)):
@@ -60,6 +62,7 @@ def simulate(
     out = np.empty((call.n, call.m), ELEMENTS[plan.problem.out_dtype.name])
     out.view(np.uint8)[...] = poison
     pointers["out"] = Pointer(out, name="out", writable=True)
+    tickets = _exchange(plan, call, pointers)
     numbers = {
         "tokens.stride": np.int64(stride),
         "out.stride": np.int64(call.m),
@@ -68,17 +71,54 @@ def simulate(
         "k": np.int32(call.k),
         "tokens.count": np.int64(call.tokens.shape[0]),
     }
+    shapes = {
+        "weight.data": (data.shape, data.shape[1]),
+        "tokens": ((call.tokens.shape[0], call.k), stride),
+    }
     values: dict[str, Any] = {**pointers, **numbers}
+    if call.n == 0:  # nothing is launched on a GPU either
+        return out, Report(Counters(), 0)
+    for box in plan.boxes:
+        values[box.source] = _tensor_map(box, pointers[box.operand], *shapes[box.operand])
     report = run(
         parse(build.ptx),
         plan.entry,
-        grid=plan.grid(call.m, call.n),
+        grid=plan.grid(call.m, call.n, PROCESSORS),
         block=(plan.threads, 1, 1),
         shared_bytes=plan.shared_bytes,
         arguments=[values[parameter.source] for parameter in plan.parameters],
         progress=progress,
+        cluster=plan.cluster,
     )
+    if tickets.any():
+        raise LaunchError(
+            f"the kernel left {int(np.count_nonzero(tickets))} tickets that are not zero",
+            remedy="report it: the next launch would add parts too early",
+        )
     return out, report
+
+
+def _tensor_map(box: Box, pointer: Pointer, shape: tuple[int, ...], stride: int) -> TensorMap:
+    element = pointer.array.itemsize
+    return TensorMap(
+        pointer,
+        pointer.array.dtype.name,
+        dims=(shape[1], shape[0]),
+        strides=(stride * element,),
+        box=(box.columns, box.rows),
+        swizzle=box.swizzle,
+    )
+
+
+def _exchange(plan: Plan, call: Call, pointers: dict[str, Pointer]) -> Array:
+    """What CTAs that split k write their parts and tickets to; returns the tickets, all zero."""
+    floats, count = plan.split_storage(call.m, call.n)
+    tickets = np.zeros(max(count, 1), np.uint32)
+    if plan.takes("split.parts"):
+        parts = np.zeros(max(floats, 1), np.float32)
+        pointers["split.parts"] = Pointer(parts, name="parts", writable=True, initialised=False)
+        pointers["split.tickets"] = Pointer(tickets, name="tickets", writable=True)
+    return tickets
 
 
 def token_rows(view: ArrayView) -> tuple[Array, int]:

@@ -220,6 +220,12 @@ def current_stream(ordinal: int) -> int:
     return int(torch.cuda.current_stream(ordinal).cuda_stream)
 
 
+def capturing(stream: Any) -> bool:
+    """Whether work queued on the stream goes into a graph that is being captured."""
+    status = call(driver.cuStreamIsCapturing, stream_handle(stream), doing="asking for a capture")
+    return bool(status != driver.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_NONE)
+
+
 def synchronise(stream: Any = None) -> None:
     """Wait for all work of a stream; LaunchError without a GPU or when a kernel on it failed.
 

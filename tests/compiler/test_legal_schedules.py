@@ -22,7 +22,7 @@ from samoyeds_gen.compiler import (
 from samoyeds_gen.compiler.dependence import check_synchronised, least_stages, ordered
 from samoyeds_gen.compiler.ops import Barrier, CopyTile, LoadTokens, LoadWeight, Multiply, Wait
 from samoyeds_gen.compiler.shapes import shape_of
-from samoyeds_gen.compiler.storage import ALIGNMENT, SECTIONS
+from samoyeds_gen.compiler.storage import SECTIONS
 from samoyeds_gen.errors import ScheduleError
 from samoyeds_gen.language import FOLDS, TARGETS, load_schedule, make_ssmm, target_named
 from samoyeds_gen.language.schedule import Layout, Stationary, Tile, Warps
@@ -98,7 +98,7 @@ def test_no_two_live_buffers_overlap(subject):
     plan = plan_of(subject)
     shared = [each for each in plan.buffers if each.space == "shared"]
     for position, one in enumerate(shared):
-        assert one.offset % ALIGNMENT == 0
+        assert one.offset % one.align == 0
         assert 0 <= one.offset <= one.end <= plan.shared_bytes
         for other in shared[:position]:
             together = SECTIONS.index(one.first) <= SECTIONS.index(other.last) and SECTIONS.index(
@@ -182,7 +182,7 @@ def test_every_step_is_loaded_and_multiplied_once(subject):
 def test_the_grid_covers_the_output(subject, m, n):
     plan = plan_of(subject)
     tile_m, tile_n, _ = plan.tile
-    x, y, z = plan.grid(m, n)
+    x, y, z = plan.grid(m, n, 3)
     assert (y, z) == (1, 1)
     assert x == -(-m // tile_m) * -(-n // tile_n)
     assert plan.threads == 32 * plan.schedule.warps.m * plan.schedule.warps.n

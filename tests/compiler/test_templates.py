@@ -19,7 +19,7 @@ from samoyeds_gen.language import (
     make_ssmm,
     target_named,
 )
-from samoyeds_gen.language.schedule import Layout, Stationary
+from samoyeds_gen.language.schedule import Cluster, Layout, Stationary
 
 FILES = sorted(asset_directory("templates").glob("*.jinja"))
 NAMES = [path.name for path in FILES]
@@ -126,10 +126,28 @@ def emitted(row):
     return emit(compile_plan(schedule, made)) if legal else None
 
 
+def warpgroup_kernels():
+    """Hopper kernels that contain, together, all that the warp-specialised templates say."""
+    for format in (Format(1, 1, 64), Format(1, 2, 256), Format(3, 7, 48)):
+        for index, cluster, output in (
+            (None, 1, "bfloat16"),
+            (None, 2, "float32"),
+            ("int64", 1, "bfloat16"),
+        ):
+            made = make_ssmm(
+                format, "bfloat16", index=index, out_dtype=output, bias=True, scale=True
+            )
+            base = load_schedule("ssmm_sm90", format, made.dtype)
+            tile = replace(base.tile, n=96)
+            schedule = replace(base, tile=tile, cluster=Cluster(cluster))
+            yield emit(compile_plan(schedule, made))
+
+
 def test_every_macro_is_used():
     """A macro that no kernel of a covering set contains is dead."""
     rows = covering(FACTORS, legal=lambda row: emitted(row) is not None)
-    lines = {line.strip() for row in rows for line in emitted(row).splitlines()}
+    kernels = [*(emitted(row) for row in rows), *warpgroup_kernels()]
+    lines = {line.strip() for kernel in kernels for line in kernel.splitlines()}
     for name in NAMES:
         for macro in tree(name).find_all(nodes.Macro):
             text = "".join(

@@ -42,11 +42,16 @@ def test_every_target_accepts_a_schedule_for_ampere():
 @pytest.mark.parametrize("atom", MATRIX_ATOMS, ids=lambda each: each.name)
 def test_matrix_atom_registers_follow_from_its_shape(atom):
     assert matrix_atom_named(atom.name) is atom
-    assert atom.name == f"mma_sp_m{atom.m}n{atom.n}k{atom.k}"
-    bits = 16
-    assert atom.a_registers == atom.m * atom.k // 2 * bits // 32 // 32
-    assert atom.b_registers == atom.k * atom.n * bits // 32 // 32
-    assert atom.d_registers == atom.m * atom.n // 32
+    threads, bits = atom.threads, 16
+    if threads == 32:
+        assert atom.name == f"mma_sp_m{atom.m}n{atom.n}k{atom.k}"
+        assert atom.b_registers == atom.k * atom.n * bits // 32 // threads
+    else:  # tokens come from shared memory, and their number is the schedule's
+        assert atom.name == f"wgmma_sp_m{atom.m}k{atom.k}"
+        assert atom.b_registers == 0
+        assert atom.target == "sm_90a"
+    assert atom.a_registers == atom.m * atom.k // 2 * bits // 32 // threads
+    assert atom.d_registers == atom.m * atom.n // threads
     # A lane's word holds two rows of 16 columns; 32 lanes hold 16 rows of 64 columns.
     assert atom.selectors == 64 // atom.k
 
@@ -54,7 +59,7 @@ def test_matrix_atom_registers_follow_from_its_shape(atom):
 def test_copy_atoms_move_whole_chunks():
     for atom in COPY_ATOMS:
         assert copy_atom_named(atom.name) is atom
-        assert atom.bytes == 16
+        assert atom.bytes == (0 if atom.name == "tma" else 16)
 
 
 @pytest.mark.parametrize("dtype", OUTPUT_TYPES, ids=lambda each: each.name)

@@ -40,6 +40,7 @@ def lower(schedule: Schedule, problem: Ssmm, target: Target) -> RingPlan:
         template="cp_async_ring.cu.jinja",
         parameters=_parameters(problem, geometry.fold),
         packings=tuple(packings),
+        threads=schedule.warps.threads,
     )
 
 

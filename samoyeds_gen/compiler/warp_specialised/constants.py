@@ -1,0 +1,129 @@
+"""The named constants of an emitted warp-specialised kernel, and the wrappers it needs."""
+
+from dataclasses import replace
+
+from samoyeds_gen.compiler.plan import Constant, ConstantGroup, Wrapper
+from samoyeds_gen.compiler.warp_specialised.geometry import (
+    BOX_COLUMNS,
+    WARPGROUP_ROWS,
+    SpecialisedPlan,
+)
+from samoyeds_gen.compiler.warp_specialised.ops import AwaitMatrix
+
+SWIZZLE_MODES = {64: 2, 128: 1}  # by bytes a row; PTX ISA, "Matrix descriptor format"
+
+
+def name_constants(plan: SpecialisedPlan) -> SpecialisedPlan:
+    """Fill `constants` and `wrappers`."""
+    groups = (_format(plan), _tile(plan), _fold(plan), _memory(plan))
+    return replace(plan, constants=groups, wrappers=_wrappers(plan))
+
+
+def _group(title: str, *rows: tuple[str, int, str]) -> ConstantGroup:
+    return ConstantGroup(title, tuple(Constant(*row) for row in rows))
+
+
+def _format(plan: SpecialisedPlan) -> ConstantGroup:
+    f = plan.problem.format
+    return _group(
+        "Format: N of every M sub-rows of V columns are kept, 2:4 sparse inside",
+        ("kFormatN", f.n, "kept sub-rows a block"),
+        ("kFormatM", f.m, "output rows a block"),
+        ("kFormatV", f.v, "dense columns a block"),
+    )
+
+
+def _tile(plan: SpecialisedPlan) -> ConstantGroup:
+    s, g = plan.schedule, plan.geometry
+    return _group(
+        "Tile and warpgroups",
+        ("kTileM", s.tile.m, "output features a CTA"),
+        ("kTileN", s.tile.n, "tokens a CTA"),
+        ("kTileK", s.tile.k, "dense columns a stage"),
+        ("kWeightRows", g.weight_rows, "stored rows of a stage"),
+        ("kStages", s.pipeline.stages, "depth of the ring"),
+        ("kConsumers", g.consumers, "warpgroups that multiply; one more copies"),
+        ("kThreads", plan.threads, "128 x (kConsumers + 1)"),
+        ("kGroupRows", WARPGROUP_ROWS, "rows of the matrix unit a warpgroup"),
+        ("kFeaturesPerRow", g.features_per_row, "output features of one such row"),
+        ("kRasterGroup", s.raster.group, "tile rows walked together"),
+        ("kGatherBarrier", 1 + g.consumers, "named barrier of the producer's threads"),
+        ("kConsumerRegisters", g.consumer_registers, "a thread"),
+        ("kProducerRegisters", g.producer_registers, "a thread"),
+    )
+
+
+def _fold(plan: SpecialisedPlan) -> ConstantGroup:
+    s, g = plan.schedule, plan.geometry
+    rows = [
+        ("kSets", g.accumulator_sets, "accumulator sets"),
+        ("kParts", s.overlap.split, "parts of the tokens"),
+        ("kSums", g.sums, "accumulators a thread, set and part"),
+        ("kPartTokens", g.part_tokens, "tokens of a part"),
+    ]
+    if g.tiles_per_block > 1:
+        rows.append(("kTilesPerBlock", g.tiles_per_block, "tiles a V-block"))
+    if g.fold == "expand":
+        rows += [
+            ("kSteps", g.steps, "matrix steps a tile"),
+            ("kAbsent", 15, "slot of a sub-row that is not kept"),
+        ]
+    if g.cluster > 1:
+        rows.append(("kCluster", g.cluster, "CTAs along m that share tokens"))
+    return _group("Accumulators", *rows)
+
+
+def _memory(plan: SpecialisedPlan) -> ConstantGroup:
+    s, g = plan.schedule, plan.geometry
+    chunks = (g.slice_stride - 16) // 16
+    rows = [
+        ("kWeightRing", plan.buffer("weight_ring").offset, "first byte of the weight ring"),
+        ("kWeightStage", g.weight_bytes, "bytes a stage"),
+        ("kWeightRowBytes", g.weight_row_bytes, "bytes a stored row"),
+        ("kWeightSwizzle", SWIZZLE_MODES[g.weight_row_bytes], "swizzling mode of its descriptors"),
+        ("kTokenSwizzle", SWIZZLE_MODES[128], "swizzling mode of the tokens' descriptors"),
+        ("kTokenRing", plan.buffer("token_ring").offset, "first byte of the token ring"),
+        ("kTokenStage", g.token_bytes, "bytes a stage"),
+        ("kBoxColumns", BOX_COLUMNS, "token columns of one box"),
+        ("kBoxBytes", 2 * BOX_COLUMNS * s.tile.n, "bytes of one box of tokens"),
+        ("kWordRing", plan.buffer("word_ring").offset, "first byte of the words' ring"),
+        ("kWordBytes", g.word_bytes, "bytes a stage and warpgroup"),
+        ("kMetadataBytes", g.metadata_bytes, "of which metadata"),
+        ("kFull", plan.buffer("full").offset, "first barrier of full stages"),
+        ("kEmpty", plan.buffer("empty").offset, "first barrier of empty stages"),
+        ("kSlices", plan.buffer("slices").offset, "first byte of the output slices"),
+        ("kSliceTokens", s.epilogue.tokens, "tokens a slice, one slice a warp"),
+        ("kTokenChunks", chunks, "16-byte chunks of a warp's features and a token"),
+        ("kSliceStride", g.slice_stride, "bytes a token: 16 more keep banks apart"),
+        ("kSliceBytes", g.slice_bytes, "bytes a slice"),
+        ("kChunkElements", 16 // plan.problem.out_dtype.bytes, "outputs in 16 bytes"),
+        ("kSharedBytes", plan.shared_bytes, "dynamic shared memory"),
+    ]
+    if g.gathered:
+        rows.append(("kTokenRows", plan.buffer("token_rows").offset, "first byte of token rows"))
+    if g.fold == "expand":
+        rows.append(("kZeros", plan.buffer("zeros").offset, "first byte of the zeros"))
+    return _group("Shared memory, in bytes", *rows)
+
+
+def _wrappers(plan: SpecialisedPlan) -> tuple[Wrapper, ...]:
+    """The PTX wrappers the operations use, in the order they are defined."""
+    g = plan.geometry
+    waits = sorted({op.pending for op in plan.loop if isinstance(op, AwaitMatrix)})
+    names = ["mbarrier_init", "mbarrier_expect", "mbarrier_arrive", "mbarrier_wait", "tma_box"]
+    names += ["bulk_load", "registers", "warpgroup_sync"]
+    if g.cluster > 1:
+        names += ["tma_box_to_all", "cluster_sync"]
+    if plan.schedule.overlap.turns:
+        names.append("warpgroup_arrive")
+    if g.gathered:
+        names += ["cp_async_16b", "cp_async_arrive", "proxy_fence"]
+    if g.fold == "expand":
+        names.append("ldmatrix_x4")
+    names += ["descriptor", "wgmma_fence", "wgmma_commit"]
+    atom = "wgmma_sp_registers" if g.fold == "expand" else "wgmma_sp_shared"
+    return (
+        *(Wrapper(name) for name in names),
+        *(Wrapper("wgmma_wait", pending) for pending in waits),
+        *(Wrapper(atom, selector) for selector in range(plan.atom.selectors)),
+    )

@@ -1,0 +1,129 @@
+"""Derived numbers of a legal warp-specialised schedule: warpgroups, stages, registers."""
+
+from dataclasses import dataclass
+from math import gcd
+
+from samoyeds_gen.compiler.folds import plan_fold
+from samoyeds_gen.compiler.plan import Geometry, KernelPlan
+from samoyeds_gen.language.kernels import Ssmm
+from samoyeds_gen.language.schedule import Schedule
+
+WARPGROUP = 128  # threads
+WARPGROUP_ROWS = 64  # rows of the matrix unit a warpgroup owns
+BOX_COLUMNS = 64  # token columns of one TMA box: rows of 128 bytes, what the swizzle permutes
+METADATA_COLUMNS = 64  # dense columns one metadata word of a lane spans
+UNIT = 16  # dense columns of one expand slot
+# Registers a thread of consumers and producer, by warpgroups of consumers. A producer that gathers,
+# or shares tokens with a cluster, keeps more values.
+REGISTERS = {2: (240, 24), 3: (160, 32), 4: (112, 32)}
+BUSY_REGISTERS = {2: (232, 40), 3: (160, 32), 4: (104, 56)}
+OVERHEAD_REGISTERS = 24  # addresses, words and counters of a consumer, as compiled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecialisedGeometry(Geometry):
+    """Numbers of one CTA. Rows are rows of the matrix unit: stored rows, and output rows for the
+    expand fold; `weight_rows` are stored rows of a stage; `*_bytes` are bytes of one stage, and
+    `word_bytes` those of one warpgroup's metadata and fold words.
+    """
+
+    consumers: int
+    rows: int
+    weight_rows: int
+    weight_row_bytes: int
+    weight_bytes: int
+    token_boxes: int
+    token_bytes: int
+    metadata_bytes: int
+    fold_bytes: int
+    word_bytes: int
+    steps: int
+    blocks_per_tile: int
+    tiles_per_block: int
+    part_tokens: int
+    sums: int
+    slice_stride: int
+    slice_bytes: int
+    consumer_registers: int
+    producer_registers: int
+    gathered: bool
+    cluster: int
+
+
+SpecialisedPlan = KernelPlan[SpecialisedGeometry]
+
+
+def weight_rows(schedule: Schedule, problem: Ssmm) -> int:
+    """Stored rows a tile touches, in whole swizzle periods of 8; a box may read rows too many."""
+    f, m = problem.format, schedule.tile.m
+    if f.plain:
+        return m
+    if plan_fold(schedule, problem) == "prefix":
+        return m // f.m
+    worst_start = f.m - gcd(m, f.m)
+    touched = ((worst_start + m - 1) // f.m + 1) * f.n
+    return -(-touched // 8) * 8
+
+
+def fold_bytes(schedule: Schedule, problem: Ssmm) -> int:
+    """Bytes of one warpgroup's fold words of one k tile."""
+    fold = plan_fold(schedule, problem)
+    if fold == "prefix":
+        return WARPGROUP_ROWS * (problem.format.m - 1)
+    if fold == "expand":
+        return 2 * WARPGROUP
+    return 0
+
+
+def stage_bytes(schedule: Schedule, problem: Ssmm) -> int:
+    """Bytes of one stage of the ring."""
+    g = derive_geometry(schedule, problem)
+    return g.weight_bytes + g.token_bytes + g.consumers * g.word_bytes
+
+
+def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
+    """All numbers the plan needs. The legality rules have made every division exact."""
+    tile, f = schedule.tile, problem.format
+    fold = plan_fold(schedule, problem)
+    prefix = fold == "prefix"
+    per_row = f.m if prefix else 1
+    consumers = schedule.warps.m * schedule.warps.n // 4
+    sets = f.m if prefix else 1
+    blocks = max(1, tile.k // f.v) if prefix else 1
+    stored_rows = weight_rows(schedule, problem)
+    metadata = 4 * 32 * 4 * tile.k // METADATA_COLUMNS
+    words = metadata + fold_bytes(schedule, problem)
+    part = tile.n // schedule.overlap.split
+    stride = WARPGROUP_ROWS // 4 * per_row * problem.out_dtype.bytes + 16
+    gathered = problem.index is not None
+    cluster = 1 if gathered else schedule.cluster.m
+    busy = gathered or cluster > 1
+    consumer, producer = (BUSY_REGISTERS if busy else REGISTERS)[consumers]
+    return SpecialisedGeometry(
+        fold=fold,
+        features_per_row=per_row,
+        accumulator_sets=sets,
+        tiles_per_word=1,
+        registers=sets * tile.n // 2 + OVERHEAD_REGISTERS + (16 if fold == "expand" else 0),
+        consumers=consumers,
+        rows=tile.m // per_row,
+        weight_rows=stored_rows,
+        weight_row_bytes=tile.k,
+        weight_bytes=stored_rows * tile.k,
+        token_boxes=tile.k // BOX_COLUMNS,
+        token_bytes=2 * tile.k * tile.n,
+        metadata_bytes=metadata,
+        fold_bytes=words - metadata,
+        word_bytes=words,
+        steps=tile.k // 32,
+        blocks_per_tile=blocks,
+        tiles_per_block=max(1, f.v // tile.k) if prefix else 1,
+        part_tokens=part,
+        sums=part // 2,
+        slice_stride=stride,
+        slice_bytes=schedule.epilogue.tokens * stride,
+        consumer_registers=consumer,
+        producer_registers=producer,
+        gathered=gathered,
+        cluster=cluster,
+    )

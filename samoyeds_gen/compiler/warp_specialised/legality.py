@@ -1,0 +1,219 @@
+"""What makes a warp-specialised schedule legal. Rules run in order: later ones rely on earlier."""
+
+from samoyeds_gen.compiler.folds import plan_fold
+from samoyeds_gen.compiler.rules import (
+    COMMON,
+    Case,
+    Rule,
+    Violation,
+    ring_depth,
+)
+from samoyeds_gen.compiler.warp_specialised.geometry import (
+    REGISTERS,
+    WARPGROUP_ROWS,
+    derive_geometry,
+    stage_bytes,
+    weight_rows,
+)
+from samoyeds_gen.language.layouts import XOR_128B, swizzle_for_row
+
+LARGEST_BOX = 256  # rows of one TMA box, and tokens of one wgmma
+RESERVED_BYTES = 2048  # barriers and token rows, at most
+
+
+def warpgroup_matrix(case: Case) -> Violation | None:
+    """Only warpgroup matrix steps read what TMA writes."""
+    if case.schedule.tensorize == "wgmma_sp_m64k32":
+        return None
+    return Violation(
+        f"copies by tma feed warpgroups, {case.schedule.tensorize} is a warp's matrix step",
+        "use atoms.WGMMA_SP_M64K32, or copy=atoms.CP_ASYNC_16B",
+        "tensorize",
+    )
+
+
+def warpgroups(case: Case) -> Violation | None:
+    """Consumers are two to four warpgroups along the features."""
+    warps = case.schedule.warps
+    if warps.n == 1 and warps.m % 4 == 0 and warps.m // 4 in REGISTERS:
+        return None
+    return Violation(
+        f"{warps.m} x {warps.n} warps are not two to four warpgroups of 4 x 1 warps",
+        "use warps(m=8, 12 or 16, n=1)",
+        "warps",
+    )
+
+
+def warpgroup_fold(case: Case) -> Violation | None:
+    """Accumulators of a warpgroup keep their rows, so sets cannot be exchanged."""
+    fold = plan_fold(case.schedule, case.problem)
+    if fold == "exchange":
+        return Violation(
+            "fold exchange moves accumulators, which wgmma keeps in place",
+            "use fold='prefix' or fold='expand'",
+            "stationary",
+        )
+    if fold == "prefix" and case.problem.format.n != 1:
+        return Violation(
+            f"fold prefix needs N = 1, the format is ({case.problem.format})",
+            "use fold='expand'",
+            "stationary",
+        )
+    return None
+
+
+def warpgroup_tile_k(case: Case) -> Violation | None:
+    """A stage's rows are whole swizzle rows, its columns whole metadata words."""
+    k = case.schedule.tile.k
+    if k in (64, 128):
+        return None
+    return Violation(f"tile k={k} is not 64 or 128", "use k=64 or k=128", "tile")
+
+
+def warpgroup_period(case: Case) -> Violation | None:
+    """Sub-row changes fall at fixed places of the tile, and between matrix steps."""
+    f, k = case.problem.format, case.schedule.tile.k
+    if plan_fold(case.schedule, case.problem) != "prefix":
+        return None
+    if f.v % 32 == 0 and (f.v % k == 0 or k % f.v == 0):
+        return None
+    return Violation(
+        f"fold prefix with V={f.v} changes rows inside a step of k=32 or at places that differ "
+        f"from tile to tile of k={k}",
+        "use fold='expand'",
+        "stationary",
+    )
+
+
+def warpgroup_tile_m(case: Case) -> Violation | None:
+    """Every warpgroup owns 64 rows of the matrix unit."""
+    prefix = plan_fold(case.schedule, case.problem) == "prefix"
+    per_row = case.problem.format.m if prefix else 1
+    m, groups = case.schedule.tile.m, case.schedule.warps.m // 4
+    needed = WARPGROUP_ROWS * per_row * groups
+    if m != needed:
+        return Violation(
+            f"tile m={m} is not {needed} = {WARPGROUP_ROWS} rows x {per_row} features x "
+            f"{groups} warpgroups",
+            f"use m={needed}, or other warps",
+            "tile",
+        )
+    rows = weight_rows(case.schedule, case.problem)
+    if rows > LARGEST_BOX:
+        return Violation(
+            f"tile m={m} takes {rows} stored rows, a TMA box has at most {LARGEST_BOX}",
+            "use fewer warpgroups",
+            "tile",
+        )
+    return None
+
+
+def warpgroup_tile_n(case: Case) -> Violation | None:
+    """Parts are whole wgmma widths, slices whole groups of eight tokens."""
+    n, split, slice_tokens = (
+        case.schedule.tile.n,
+        case.schedule.overlap.split,
+        case.schedule.epilogue.tokens,
+    )
+    if n > LARGEST_BOX or n % (8 * split):
+        return Violation(
+            f"tile n={n} is not a multiple of 8 x {split} parts up to {LARGEST_BOX}",
+            "use another tile n or split",
+            "tile",
+        )
+    if slice_tokens % 8:
+        return Violation(
+            f"epilogue tokens={slice_tokens} is not a multiple of 8",
+            f"use epilogue(tokens={slice_tokens // 8 * 8 + 8})",
+            "epilogue",
+        )
+    return None
+
+
+def warpgroup_layout(case: Case) -> Violation | None:
+    """TMA permutes rows of up to 128 bytes; wgmma reads the same permutation."""
+    layout, k = case.schedule.layout, case.schedule.tile.k
+    weight = swizzle_for_row(k).name
+    for operand, given, needed in (
+        ("weight.data", layout.weight, weight),
+        ("tokens", layout.tokens, XOR_128B.name),
+    ):
+        if given != needed:
+            return Violation(
+                f"{operand} has the swizzle {given}, TMA and wgmma share {needed} at tile k={k}",
+                f"use layouts.{needed.upper()}",
+                f"layout.{operand}",
+            )
+    return None
+
+
+def one_cta(case: Case) -> Violation | None:
+    """A persistent CTA takes its SM for itself."""
+    ctas = case.schedule.resident.ctas
+    if ctas == 1:
+        return None
+    return Violation(
+        f"resident ctas={ctas}, a warp-specialised CTA takes an SM for itself",
+        "use resident(ctas=1)",
+        "resident",
+    )
+
+
+def cluster_shares(case: Case) -> Violation | None:
+    """Each CTA of a cluster copies a share of the tokens, whole swizzle periods of 8."""
+    cluster, n = case.schedule.cluster.m, case.schedule.tile.n
+    if cluster in (1, 2, 4) and n % (8 * cluster) == 0:
+        return None
+    return Violation(
+        f"cluster m={cluster} is not 1, 2 or 4 with {n} tokens in {cluster} shares of 8",
+        "use another cluster or tile n",
+        "cluster",
+    )
+
+
+def warpgroup_registers(case: Case) -> Violation | None:
+    """Accumulators fit the registers that the producer leaves."""
+    g = derive_geometry(case.schedule, case.problem)
+    if g.registers <= g.consumer_registers or case.schedule.resident.spills:
+        return None
+    return Violation(
+        f"about {g.registers} registers a thread are needed, {g.consumer_registers} are there for "
+        f"{g.consumers} warpgroups beside a producer",
+        "use a smaller tile n",
+        "tile",
+    )
+
+
+def warpgroup_shared(case: Case) -> Violation | None:
+    """Ring and slices fit the shared memory of one CTA."""
+    schedule, g = case.schedule, derive_geometry(case.schedule, case.problem)
+    stage = stage_bytes(schedule, case.problem)
+    slices = 4 * g.consumers * g.slice_bytes
+    limit = case.target.shared_per_cta - RESERVED_BYTES - slices
+    needed = schedule.pipeline.stages * stage
+    if needed <= limit:
+        return None
+    fits = limit // stage
+    return Violation(
+        f"{schedule.pipeline.stages} stages of {stage} bytes take {needed}, {case.target.name} has "
+        f"{limit} beside {slices} bytes of output slices",
+        f"use stages={fits}" if fits >= 2 else "use a smaller tile",
+        "pipeline",
+    )
+
+
+RULES: dict[str, Rule] = COMMON | {
+    "warpgroup-matrix": warpgroup_matrix,
+    "warpgroups": warpgroups,
+    "warpgroup-fold": warpgroup_fold,
+    "warpgroup-tile-k": warpgroup_tile_k,
+    "warpgroup-period": warpgroup_period,
+    "warpgroup-tile-m": warpgroup_tile_m,
+    "warpgroup-tile-n": warpgroup_tile_n,
+    "ring-depth": ring_depth,
+    "warpgroup-layout": warpgroup_layout,
+    "one-cta": one_cta,
+    "cluster-shares": cluster_shares,
+    "warpgroup-registers": warpgroup_registers,
+    "warpgroup-shared": warpgroup_shared,
+}

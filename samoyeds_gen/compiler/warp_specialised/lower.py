@@ -1,0 +1,157 @@
+"""From a legal warp-specialised schedule to the skeleton of a plan: parameters, maps, buffers."""
+
+from dataclasses import replace
+
+from samoyeds_gen.compiler.plan import Box, Buffer, KernelPlan, Packing, Parameter
+from samoyeds_gen.compiler.warp_specialised.geometry import (
+    BOX_COLUMNS,
+    SpecialisedGeometry,
+    SpecialisedPlan,
+    derive_geometry,
+)
+from samoyeds_gen.language.atoms import matrix_atom_named
+from samoyeds_gen.language.kernels import Ssmm
+from samoyeds_gen.language.layouts import swizzle_named
+from samoyeds_gen.language.schedule import Schedule
+from samoyeds_gen.language.targets import Target
+
+SWIZZLE_ATOM = 1024  # bytes after which the 128-byte swizzle repeats: what its buffers align to
+
+
+def lower(schedule: Schedule, problem: Ssmm, target: Target) -> SpecialisedPlan:
+    """The plan's skeleton: geometry, parameters, packings and boxes; later passes fill the rest."""
+    g = derive_geometry(schedule, problem)
+    return KernelPlan(
+        entry=f"{schedule.name}_{problem.suffix}",
+        schedule=schedule,
+        problem=problem,
+        target=target,
+        atom=matrix_atom_named(schedule.tensorize),
+        geometry=g,
+        template="warp_specialised.cu.jinja",
+        parameters=_parameters(problem),
+        packings=(
+            Packing(
+                "weight.words",
+                "output" if g.fold == "expand" else "stored",
+                g.rows * g.cluster,
+                schedule.tile.k,
+                g.fold,
+            ),
+        ),
+        boxes=_boxes(schedule, problem, g),
+        threads=32 * schedule.warps.m * schedule.warps.n + 128,
+        persistent=True,
+        cluster=g.cluster,
+    )
+
+
+def _boxes(schedule: Schedule, problem: Ssmm, g: SpecialisedGeometry) -> tuple[Box, ...]:
+    weight = swizzle_named(schedule.layout.weight).row_bytes
+    boxes = [Box("weight.map", "weight.data", schedule.tile.k // 2, g.weight_rows, weight)]
+    if problem.index is None:
+        boxes.append(Box("tokens.map", "tokens", BOX_COLUMNS, schedule.tile.n // g.cluster, 128))
+    return tuple(boxes)
+
+
+def add_buffers(plan: SpecialisedPlan) -> SpecialisedPlan:
+    """The ring, its barriers and the output slices; all live as long as the persistent CTA."""
+    g, s = plan.geometry, plan.schedule
+    stages, dtype = s.pipeline.stages, plan.problem.dtype.short
+
+    def shared(
+        name: str, element: str, shape: tuple[int, ...], size: int, note: str, **more: object
+    ) -> Buffer:
+        return Buffer(name, "shared", element, shape, size, note, last="epilogue", **more)  # type: ignore[arg-type]
+
+    out = plan.problem.out_dtype
+    slice_shape = (4 * g.consumers, s.epilogue.tokens, g.slice_stride // out.bytes)
+    buffers = [
+        shared(
+            "weight_ring",
+            dtype,
+            (stages, g.weight_rows, s.tile.k // 2),
+            stages * g.weight_bytes,
+            "stored weight values",
+            swizzle=swizzle_named(s.layout.weight),
+            align=SWIZZLE_ATOM,
+        ),
+        shared(
+            "token_ring",
+            dtype,
+            (stages, g.token_boxes, s.tile.n, BOX_COLUMNS),
+            stages * g.token_bytes,
+            "token values",
+            swizzle=swizzle_named(s.layout.tokens),
+            align=SWIZZLE_ATOM,
+        ),
+        shared(
+            "word_ring",
+            "u8",
+            (stages, g.consumers, g.word_bytes),
+            stages * g.consumers * g.word_bytes,
+            "metadata and fold words of each warpgroup",
+        ),
+        shared(
+            "slices",
+            out.short,
+            slice_shape,
+            4 * g.consumers * g.slice_bytes,
+            "output rows on their way to 16-byte stores",
+        ),
+        shared("full", "u64", (stages,), 8 * stages, "a stage's copies have arrived"),
+        shared("empty", "u64", (stages,), 8 * stages, "a stage's readers have finished"),
+    ]
+    if g.gathered:
+        rows = 4 * s.tile.n
+        buffers.append(
+            shared("token_rows", "s32", (s.tile.n,), rows, "rows of tokens, -1 for none")
+        )
+    if g.fold == "expand":
+        buffers.append(shared("zeros", dtype, (64,), 128, "what absent sub-rows read"))
+    sums = (g.accumulator_sets, s.overlap.split, g.sums)
+    note = "output rows"
+    if g.fold == "prefix":
+        note = f"running sum, then the first {g.accumulator_sets - 1} rows of each block"
+    words = g.accumulator_sets * s.overlap.split * g.sums
+    buffers.append(Buffer("acc", "register", "f32", sums, 4 * words, note))
+    return replace(plan, buffers=tuple(buffers))
+
+
+def _parameters(problem: Ssmm) -> tuple[Parameter, ...]:
+    """Kernel parameters in order; `source` is what the launcher looks up."""
+
+    def pointer(name: str, type_name: str, source: str, note: str) -> Parameter:
+        return Parameter(name, f"const {type_name}* __restrict__ {name}", source, note)
+
+    def tensor(name: str, source: str, note: str) -> Parameter:
+        return Parameter(name, f"const __grid_constant__ TensorMap {name}", source, note)
+
+    parameters = [
+        tensor("weight_map", "weight.map", "[stored rows, stored k / 2]"),
+        pointer("words", "unsigned char", "weight.words", "metadata and fold words by stage"),
+    ]
+    if problem.index is None:
+        parameters.append(tensor("token_map", "tokens.map", "[n, k]"))
+    else:
+        parameters += [
+            pointer("tokens", "Element", "tokens", "[token_count, k]"),
+            pointer("selection", "Index", "selection", "[n] rows of tokens"),
+        ]
+    if problem.bias:
+        parameters.append(pointer("bias", "float", "bias", "[m]"))
+    if problem.scale:
+        parameters.append(pointer("scale", "float", "scale", "[n]"))
+    parameters += [
+        Parameter("out", "Output* __restrict__ out", "out", "[n, m]"),
+        Parameter("out_stride", "long long out_stride", "out.stride", "elements"),
+        Parameter("m", "int m", "m", "output features"),
+        Parameter("n", "int n", "n", "output tokens"),
+        Parameter("k", "int k", "k", "input features"),
+    ]
+    if problem.index is not None:
+        parameters += [
+            Parameter("token_stride", "long long token_stride", "tokens.stride", "elements"),
+            Parameter("token_count", "long long token_count", "tokens.count", "rows"),
+        ]
+    return tuple(parameters)

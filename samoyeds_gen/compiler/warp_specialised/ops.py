@@ -1,0 +1,171 @@
+"""The operations of the warp-specialised pipeline: what producer and consumers do, in order."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from samoyeds_gen.compiler.ops import Op
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitEmpty(Op):
+    """The producer waits until every warpgroup has finished with the stage it fills next."""
+
+    kind: ClassVar[str] = "await_empty"
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectBytes(Op):
+    """Announce the bytes that asynchronous copies bring to the stage."""
+
+    kind: ClassVar[str] = "expect_bytes"
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CopyWeight(Op):
+    """One TMA box of stored weight values."""
+
+    kind: ClassVar[str] = "copy_weight_box"
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CopyWords(Op):
+    """One bulk copy of metadata and fold words for each warpgroup."""
+
+    kind: ClassVar[str] = "copy_words"
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CopyTokens(Op):
+    """TMA boxes of the tokens; in a cluster each CTA copies its share to all."""
+
+    kind: ClassVar[str] = "copy_token_boxes"
+    bytes: int = 0
+    cluster: int = 1
+
+    @property
+    def macro(self) -> str:
+        """The template macro that prints it."""
+        return self.kind if self.cluster == 1 else "share_token_boxes"
+
+
+@dataclass(frozen=True, slots=True)
+class GatherTokens(Op):
+    """The selected tokens, 16 bytes a copy, by every thread of the producer warpgroup."""
+
+    kind: ClassVar[str] = "gather_tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitFull(Op):
+    """A warpgroup waits until the stage's copies have arrived."""
+
+    kind: ClassVar[str] = "await_full"
+
+
+@dataclass(frozen=True, slots=True)
+class ShowGathered(Op):
+    """Make tokens that ordinary copies wrote visible to the matrix unit (the async proxy)."""
+
+    kind: ClassVar[str] = "show_gathered"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadWords(Op):
+    """Metadata and fold words of the stage into registers."""
+
+    kind: ClassVar[str] = "read_words"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadWeight(Op):
+    """Expand: weight fragments of every step by ldmatrix, absent sub-rows from zeros."""
+
+    kind: ClassVar[str] = "read_weight"
+
+
+@dataclass(frozen=True, slots=True)
+class TakeTurn(Op):
+    """Wait for this warpgroup's turn at the matrix unit."""
+
+    kind: ClassVar[str] = "take_turn"
+
+
+@dataclass(frozen=True, slots=True)
+class PassTurn(Op):
+    """Give the turn to the next warpgroup."""
+
+    kind: ClassVar[str] = "pass_turn"
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixStep:
+    """Matrix step `index` of a tile: its metadata word and selector, the box its tokens lie in, and
+    where they start inside the swizzled rows, in 16-byte chunks.
+    """
+
+    index: int
+    word: int
+    selector: int
+    box: int
+    weight_chunk: int
+    token_chunk: int
+
+
+@dataclass(frozen=True, slots=True)
+class Issue(Op):
+    """Issue some matrix steps of one part of the tokens, as one group."""
+
+    kind: ClassVar[str] = "issue"
+    part: int = 0
+    block: int = 0
+    steps: tuple[MatrixStep, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitMatrix(Op):
+    """Wait until at most `pending` of the warpgroup's matrix groups are in flight."""
+
+    kind: ClassVar[str] = "await_matrix"
+    pending: int = 0
+    part: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Release(Op):
+    """Tell the producer that this warpgroup no longer reads the stage."""
+
+    kind: ClassVar[str] = "release"
+    cluster: int = 1
+
+    @property
+    def macro(self) -> str:
+        """The template macro that prints it."""
+        return self.kind if self.cluster == 1 else "release_to_all"
+
+
+@dataclass(frozen=True, slots=True)
+class AddPrefix(Op):
+    """Add the weighted running sum of one part to its rows, at the end of V-block `block`."""
+
+    kind: ClassVar[str] = "add_prefix"
+    part: int = 0
+    block: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NextStage(Op):
+    """Step to the next stage of the ring."""
+
+    kind: ClassVar[str] = "next_stage"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSlices(Op):
+    """Finish the rows, slice by slice, and let bulk stores carry them away."""
+
+    kind: ClassVar[str] = "store_slices"
+    fold: str = "direct"
+    paired: bool = False

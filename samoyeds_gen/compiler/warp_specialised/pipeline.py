@@ -1,0 +1,159 @@
+"""What the producer warp and the consumer warpgroups do, in the order they do it."""
+
+from dataclasses import replace
+
+from samoyeds_gen.compiler.ops import Op, State
+from samoyeds_gen.compiler.warp_specialised.geometry import SpecialisedPlan
+from samoyeds_gen.compiler.warp_specialised.ops import (
+    AddPrefix,
+    AwaitEmpty,
+    AwaitFull,
+    AwaitMatrix,
+    CopyTokens,
+    CopyWeight,
+    CopyWords,
+    ExpectBytes,
+    GatherTokens,
+    Issue,
+    MatrixStep,
+    NextStage,
+    PassTurn,
+    ReadWeight,
+    ReadWords,
+    Release,
+    ShowGathered,
+    StoreSlices,
+    TakeTurn,
+)
+from samoyeds_gen.errors import ScheduleError
+
+
+def add_operations(plan: SpecialisedPlan) -> SpecialisedPlan:
+    """The producer's loop, the consumers' loop, and the epilogue of a tile."""
+    g = plan.geometry
+    expand = (State("weight fragments", name="expand_rows"),) if g.fold == "expand" else ()
+    return replace(
+        plan,
+        setup=expand,
+        producer=_producer(plan),
+        loop=_consumer(plan),
+        epilogue=(
+            StoreSlices("out <- slices <- acc", fold=g.fold, paired=g.features_per_row % 2 == 0),
+        ),
+    )
+
+
+def order_loop(plan: SpecialisedPlan) -> SpecialisedPlan:
+    """The operations are written in order: producer and consumers meet only at barriers."""
+    return plan
+
+
+def verify_synchronisation(plan: SpecialisedPlan) -> SpecialisedPlan:
+    """Hold the hand-overs of the ring against the operations. Raises `ScheduleError`."""
+    g, rules = plan.geometry, []
+    brought = sum(
+        getattr(op, "bytes", 0) for op in plan.producer if not isinstance(op, ExpectBytes)
+    )
+    announced = sum(op.bytes for op in plan.producer if isinstance(op, ExpectBytes))
+    gathered = g.token_bytes if g.gathered else 0
+    stage = g.weight_bytes + g.token_bytes + g.consumers * g.word_bytes - gathered
+    rules.append((announced == brought == stage, "the bytes announced are those copied"))
+    kinds = [type(op) for op in plan.loop]
+    rules.append((kinds[0] is AwaitFull, "nothing is read before the stage is full"))
+    rules.append((type(plan.producer[0]) is AwaitEmpty, "nothing is copied before it is empty"))
+    issued = [
+        step
+        for op in plan.loop
+        if isinstance(op, Issue)
+        for step in (each.index for each in op.steps)
+    ]
+    every = sorted([*range(g.steps)] * plan.schedule.overlap.split)
+    rules.append((sorted(issued) == every, "every part takes every step once"))
+    rules.append((kinds.index(Release) > _last(kinds, Issue), "the stage is released after use"))
+    waits = [op.pending for op in plan.loop[: kinds.index(Release)] if isinstance(op, AwaitMatrix)]
+    rules.append((bool(waits) and waits[-1] == 0, "matrix work has ended before the release"))
+    for holds, what in rules:
+        if not holds:
+            raise ScheduleError(
+                f"the pipeline of {plan.entry} breaks: {what}",
+                rule="missing-wait",
+                remedy="report this as a bug",
+            )
+    return plan
+
+
+def _last(kinds: list[type], kind: type) -> int:
+    return len(kinds) - 1 - kinds[::-1].index(kind)
+
+
+def _producer(plan: SpecialisedPlan) -> tuple[Op, ...]:
+    g = plan.geometry
+    words = g.consumers * g.word_bytes
+    boxed = 0 if g.gathered else g.token_bytes
+    tokens: Op = CopyTokens("copy tokens by TMA", bytes=g.token_bytes, cluster=g.cluster)
+    if g.gathered:
+        tokens = GatherTokens("gather selected tokens by cp.async")
+    return (
+        AwaitEmpty("wait until the stage is empty"),
+        ExpectBytes(
+            f"expect {g.weight_bytes + words + boxed} bytes", bytes=g.weight_bytes + words + boxed
+        ),
+        CopyWeight("copy weight by TMA", bytes=g.weight_bytes),
+        CopyWords("copy metadata and fold words", bytes=words),
+        tokens,
+        NextStage("next stage"),
+    )
+
+
+def _consumer(plan: SpecialisedPlan) -> tuple[Op, ...]:
+    """One stage: read words, then for each V-block multiply every part and add its prefix sums."""
+    g, overlap = plan.geometry, plan.schedule.overlap
+    expand = (ReadWeight("load weight fragments"),) if g.fold == "expand" else ()
+    gathered = (ShowGathered("show gathered tokens to the matrix unit"),) if g.gathered else ()
+    full = AwaitFull("wait until the stage is full")
+    ops: list[Op] = [full, *gathered, ReadWords("read words"), *expand]
+    per_block = g.steps // g.blocks_per_tile
+    for block in range(g.blocks_per_tile):
+        ops += _block(plan, block, tuple(range(block * per_block, (block + 1) * per_block)))
+    ops.append(NextStage("next stage"))
+    if overlap.turns:
+        ops = _with_turns(ops)
+    return tuple(ops)
+
+
+def _block(plan: SpecialisedPlan, block: int, steps: tuple[int, ...]) -> list[Op]:
+    """Multiply every part, then wait for one after the other; add the first while others run."""
+    g, split = plan.geometry, plan.schedule.overlap.split
+    ops: list[Op] = []
+    for part in range(split):
+        text = f"acc += weight * tokens, part {part}, steps {steps[0]}..{steps[-1]}"
+        ops.append(Issue(text, part=part, block=block, steps=tuple(map(_step, steps))))
+    for part in range(split):
+        pending = split - 1 - part
+        ops.append(
+            AwaitMatrix(f"wait until {pending} groups are in flight", pending=pending, part=part)
+        )
+        if pending == 0 and block + 1 == g.blocks_per_tile:
+            ops.append(Release("release the stage", cluster=g.cluster))
+        if g.fold == "prefix":
+            ops.append(AddPrefix(f"add prefix sums, part {part}", part=part, block=block))
+    return ops
+
+
+def _step(index: int) -> MatrixStep:
+    """A k32 step: 32 bytes of stored weight, 64 of tokens, half the columns of a metadata word."""
+    return MatrixStep(index, index // 2, index % 2, index // 2, 2 * index, index % 2 * 4)
+
+
+def _with_turns(ops: list[Op]) -> list[Op]:
+    """A turn spans what is issued together: from before its first group to behind its last."""
+    result: list[Op] = []
+    for position, op in enumerate(ops):
+        before = ops[position - 1] if position else None
+        after = ops[position + 1] if position + 1 < len(ops) else None
+        if isinstance(op, Issue) and not isinstance(before, Issue):
+            result.append(TakeTurn("take the turn"))
+        result.append(op)
+        if isinstance(op, Issue) and not isinstance(after, Issue):
+            result.append(PassTurn("pass the turn"))
+    return result

@@ -1,0 +1,107 @@
+"""What the templates of the warp-specialised pipeline see as `kernel`."""
+
+from typing import ClassVar
+
+from samoyeds_gen.compiler.ops import Op
+from samoyeds_gen.compiler.plan import Wrapper
+from samoyeds_gen.compiler.text import KernelText, Macros, Swizzled, swizzled
+from samoyeds_gen.compiler.warp_specialised.geometry import SpecialisedPlan
+from samoyeds_gen.compiler.warp_specialised.ops import StoreSlices
+
+ROWS = ("_epilogue.cuh.jinja",)
+OPERANDS_A_LINE = 8
+PTX = ("_ptx.cuh.jinja", "_specialised_ptx.cuh.jinja")
+PLAIN = ("cp_async_16b", "ldmatrix_x4")  # wrappers that need nothing of the plan
+
+_LAST_OF_BLOCK = "if (tile_k % kTilesPerBlock == kTilesPerBlock - 1) "
+
+
+class SpecialisedText(KernelText):
+    """Operand lists, descriptors and names that follow from a warp-specialised plan."""
+
+    operations: ClassVar[tuple[str, ...]] = (
+        "_specialised_producer.cuh.jinja",
+        "_specialised_consumer.cuh.jinja",
+        "_specialised_epilogue.cuh.jinja",
+    )
+
+    def __init__(self, plan: SpecialisedPlan, macros: Macros) -> None:
+        super().__init__(plan, macros)
+        g = plan.geometry
+        self.prefix, self.expand = g.fold == "prefix", g.fold == "expand"
+        self.weight_shared = not self.expand
+        self.gathered, self.turns = g.gathered, plan.schedule.overlap.turns
+        self.full_count = "129" if g.gathered else "1"
+        self.clustered = g.cluster > 1
+        self.empty_count = "kConsumers * kCluster" if self.clustered else "kConsumers"
+        row = "group * kRasterGroup + in_group % group_rows"
+        self.tile_m = f"({row}) * kCluster + rank" if self.clustered else row
+        self.boxed_tokens = "" if g.gathered else " + kTokenStage"
+        blocked = "tile_m * kTileM / kFormatM * kFormatN"
+        self.first_stored_row = "tile_m * kTileM" if g.fold == "direct" else blocked
+        self.wgmma = "wgmma_sp_registers" if self.expand else "wgmma_sp_shared"
+        self.block_guard = "" if g.tiles_per_block == 1 else _LAST_OF_BLOCK
+
+    def wrapper(self, wrapper: Wrapper) -> str:
+        """The text of one PTX wrapper."""
+        macro = self._macros(wrapper.macro, PTX)
+        words: dict[str, object] = {"dtype": self.plan.problem.dtype.ptx, "wrapper": wrapper}
+        if wrapper.macro not in PLAIN:
+            words["kernel"] = self
+        return macro(**words)
+
+    @property
+    def producer_body(self) -> str:
+        """The producer's loops around its operations."""
+        ops = self.plan.producer
+        if self.plan.geometry.gathered:  # one thread issues, all gather
+            issue = "\n".join(self.render(op) for op in ops[1:-2])
+            body = self.macro("gather_stage")(
+                kernel=self, empty=self.render(ops[0]), issue=issue, gather=self.render(ops[-2])
+            )
+            return self.macro("produce_gather")(kernel=self, body=body)
+        body = "\n".join(self.render(op) for op in ops)
+        return self.macro("produce_boxes")(kernel=self, body=body)
+
+    @property
+    def sum_operands(self) -> tuple[str, ...]:
+        """The accumulator operands of one wgmma, a line each: "%0, %1, ..."."""
+        return _lines([f"%{i}" for i in range(self.plan.geometry.sums)])
+
+    @property
+    def sum_constraints(self) -> tuple[str, ...]:
+        """Their constraints, a line each."""
+        lines = _lines([f'"+f"(acc[{i}])' for i in range(self.plan.geometry.sums)], 4)
+        return (f": {lines[0]}", *(f"  {line}" for line in lines[1:]))
+
+    def operand(self, position: int) -> str:
+        """The operand `position` behind the accumulators."""
+        return f"%{self.plan.geometry.sums + position}"
+
+    @property
+    def swizzled(self) -> tuple[Swizzled, ...]:
+        """The swizzle functions of operands that threads read themselves."""
+        weight = swizzled("swizzle_weight", self.plan.buffer("weight_ring"))
+        return (weight,) if self.expand else ()
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """Epilogue functions the file defines."""
+        problem = self.plan.problem
+        store = next(op for op in self.plan.epilogue if isinstance(op, StoreSlices))
+        convert = f"convert_{8 * problem.out_dtype.bytes}" + ("_paired" if store.paired else "")
+        return (*((problem.activation,) if problem.activation else ()), convert)
+
+    def render(self, op: Op) -> str:
+        """The text of one operation."""
+        if isinstance(op, StoreSlices):
+            name = "values_prefix" if op.fold == "prefix" else "values_direct"
+            rows = self.macro(name)(kernel=self)
+            return self.macro("store_slices")(op=op, kernel=self, body=rows)
+        return super().render(op)
+
+
+def _lines(words: list[str], each: int = OPERANDS_A_LINE) -> tuple[str, ...]:
+    """Words joined by commas, `each` a line, a comma behind every line but the last."""
+    parts = [", ".join(words[i : i + each]) for i in range(0, len(words), each)]
+    return tuple(part + ("," if part is not parts[-1] else "") for part in parts)
