@@ -62,10 +62,10 @@ def modelled(schedule: Schedule, task: Task) -> Estimate:
     return estimate(demand, task.machine)
 
 
-def legal(schedule: Schedule, task: Task) -> bool:
-    """Whether a schedule may be compiled for the task's problem and target."""
+def legal(schedule: Schedule, problem: Ssmm, target: Target) -> bool:
+    """Whether a schedule may be compiled for a problem and target."""
     try:
-        return first_violation(schedule, task.problem, task.target) is None
+        return first_violation(schedule, problem, target) is None
     except ScheduleError:  # an atom or swizzle that this version does not have
         return False
 
@@ -93,12 +93,12 @@ def rank(task: Task, database: Database) -> list[Choice]:
     shipped = [
         each
         for each in shipped_schedules(task.problem.format, task.problem.dtype)
-        if legal(each, task)
+        if legal(each, task.problem, task.target)
     ]
     known = [
         record
         for record in database.final(format=str(task.problem.format), dtype=task.problem.dtype.name)
-        if record.schedule is not None and legal(record.schedule, task)
+        if record.schedule is not None and legal(record.schedule, task.problem, task.target)
     ]
     ranked = [*_exact(task, known), *_nearest(task, known, shipped), *_by_model(task, shipped)]
     if not ranked:

@@ -71,12 +71,14 @@ def estimate(demand: Demand, machine: Machine) -> Estimate:
 def tile_clocks(demand: Demand, machine: Machine, sharing: int) -> float:
     """Clocks of one tile while `sharing` CTAs work on the same multiprocessor.
 
-    Alone, a CTA's drain is not hidden; beside others half of it is.
+    Latency is one more term, which sharing does not lengthen: a deeper ring is never worse. Alone,
+    a CTA's drain is not hidden; beside others half of it is.
     """
-    powers = [clocks**demand.sharpness for clocks, _ in _terms(demand, machine)]
-    step = sharing * float(sum(powers) ** (1 / demand.sharpness))
+    clocks = [sharing * each for each, _ in _terms(demand, machine)]
+    powers = [each**demand.sharpness for each in (*clocks, demand.latency)]
+    step = float(sum(powers) ** (1 / demand.sharpness))
     drain = demand.drain if sharing == 1 else demand.drain * sharing / 2
-    return demand.steps * max(step, demand.latency) + drain
+    return demand.steps * step + drain
 
 
 def _terms(demand: Demand, machine: Machine) -> list[tuple[float, str]]:

@@ -1,25 +1,21 @@
-"""The search for a shape's best schedule: generate, prune by the model, compile, halve by timing.
+"""The search for a shape's best schedule: prune by the model, compile, halve by timing, refine.
 
 Every measurement is stored as soon as it is made, under the compiled code's key, so that an ended
 search goes on where it stopped and a changed compiler is measured again. What compiles and what
 measures is given; see building.py and measuring.py.
 """
 
-import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from samoyeds_gen.errors import SamoyedsError, TuneError
 from samoyeds_gen.language import Schedule
-from samoyeds_gen.tune.choice import Task, legal, modelled, shipped_schedules
+from samoyeds_gen.tune.candidates import Candidate, candidates, neighbours, prune
+from samoyeds_gen.tune.choice import Task, shipped_schedules
 from samoyeds_gen.tune.database import Database
 from samoyeds_gen.tune.record import FINAL, Record, Status
-from samoyeds_gen.tune.shapes import tuned_shape
 from samoyeds_gen.tune.timing import Effort
-
-ALIKE: Final = 3
-"""Candidates of one tile and warps that are kept: the model hardly tells their depths apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +34,17 @@ RUNGS: Final = (
 )
 """The last rung times its candidates in turn, so that they meet the same clocks."""
 
+NEIGHBOURS: Final = 24
+BETTER: Final = 3
+REFINEMENTS: Final = 2
+"""How many neighbours of a winner are timed, how many of them to the end, and how often a new
+winner has its own: the model cannot tell all choices apart.
+"""
+
 QUICK_RUNGS: Final = (
     Rung(1, 12, Effort(rounds=1, sample_ms=10.0, settle_ms=20.0, warmup_s=0.05)),
     Rung(FINAL, 4, Effort(rounds=5, sample_ms=20.0, settle_ms=60.0, warmup_s=0.2)),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A legal schedule, its modelled time, and the key of its compiled code once it has one."""
-
-    schedule: Schedule
-    modelled_us: float
-    kernel: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +67,7 @@ Build = Callable[[Sequence[Schedule]], Iterable[tuple[Schedule, "str | SamoyedsE
 """Compiles schedules for the task: the key of each one's code, or the refusal."""
 
 Progress = Callable[[int, int, str], None]
-"""`progress(done, total, sentence)`; the total is known from the first call."""
+"""`progress(done, total, sentence)`; the total grows when a winner's neighbours are tried."""
 
 
 @dataclass(slots=True)
@@ -97,9 +91,12 @@ def search(
     *,
     bases: Sequence[Schedule] | None = None,
     rungs: Sequence[Rung] = RUNGS,
+    refinements: int = REFINEMENTS,
     progress: Progress = lambda done, total, sentence: None,
 ) -> Found:
     """Find the quickest schedule for a task among variants of `bases` (None: the shipped ones).
+
+    After the last rung the winner's neighbours are timed, at most `refinements` times.
 
     Raises TuneError when no candidate is legal, compiles, and computes the right thing.
     """
@@ -112,9 +109,16 @@ def search(
         )
     run = _Run(task, database, measure, progress, len(pruned) + sum(r.number for r in rungs))
     progress(0, run.total, f"{len(everything)} legal candidates, {len(pruned)} after the model")
-    remaining = run.compile(build, pruned)
-    for rung in rungs:
-        remaining = run.rung(rung, remaining)
+    remaining = run.halve(rungs, run.compile(build, pruned))
+    for _ in range(refinements if remaining else 0):
+        leader = remaining[0]
+        near = neighbours(leader.schedule, everything)
+        better = run.refine(
+            rungs, build, [each for each in near if each.schedule not in run.records]
+        )
+        remaining = sorted([*remaining, *better], key=run.quickest)[: rungs[-1].number]
+        if remaining[0] is leader:
+            break
     if not remaining:
         raise TuneError(
             f"no candidate for {task} could be measured, the first said: {run.first_refusal()}",
@@ -130,41 +134,6 @@ def search(
         reused=run.reused,
         refused=run.refused,
     )
-
-
-def candidates(task: Task, bases: Sequence[Schedule]) -> Iterator[Candidate]:
-    """Every legal variant of the bases once, with its modelled time; bases keep their names."""
-    seen: set[Schedule] = set()
-    for base in bases:
-        for variant in tuned_shape(base).variants(base, task.problem, task.target):
-            anonymous = dataclasses.replace(variant, name="", where=())
-            if anonymous not in seen and legal(variant, task):
-                seen.add(anonymous)
-                yield Candidate(named(variant, base), modelled(variant, task).us)
-
-
-def named(variant: Schedule, base: Schedule) -> Schedule:
-    """A variant under a name that tells it from its base and from others of its tile."""
-    if variant == base:
-        return base
-    tile = variant.tile
-    plain = dataclasses.replace(variant, name=base.name, where=())
-    name = f"{base.name}_m{tile.m}n{tile.n}k{tile.k}_{plain.digest[:6]}"
-    return dataclasses.replace(plain, name=name)
-
-
-def prune(everything: Sequence[Candidate], number: int, *, keep: set[str]) -> list[Candidate]:
-    """The `number` quickest by the model, at most a few of one tile; those to keep come first."""
-    ordered = sorted(everything, key=lambda each: (each.modelled_us, each.schedule.digest))
-    kept = [each for each in ordered if each.schedule.digest in keep]
-    alike: dict[object, int] = {}
-    for each in ordered:
-        like = (each.schedule.tile, each.schedule.warps, each.schedule.stationary.fold)
-        if len(kept) >= number or each in kept or alike.get(like, 0) >= ALIKE:
-            continue
-        alike[like] = alike.get(like, 0) + 1
-        kept.append(each)
-    return kept[: max(number, len(keep))]
 
 
 class _Run:
@@ -197,9 +166,26 @@ class _Run:
                 self.step(f"{schedule.name} is left out: {made}")
             else:
                 self.compiled += 1
-                built.append(dataclasses.replace(by_schedule[schedule], kernel=made))
+                built.append(replace(by_schedule[schedule], kernel=made))
                 self.step(f"{schedule.name} compiled")
         return sorted(built, key=lambda each: (each.modelled_us, each.schedule.digest))
+
+    def halve(self, rungs: Sequence[Rung], candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Those that the last of the rungs measured well, quickest first."""
+        remaining = list(candidates)
+        for rung in rungs:
+            remaining = self.rung(rung, remaining)
+        return remaining
+
+    def refine(
+        self, rungs: Sequence[Rung], build: Build, near: Sequence[Candidate]
+    ) -> list[Candidate]:
+        """Those of a winner's neighbours that the last two rungs leave, quickest first."""
+        near = near[:NEIGHBOURS]
+        steps = [replace(each, number=NEIGHBOURS) for each in rungs[-2:-1]]
+        steps.append(replace(rungs[-1], number=BETTER))
+        self.total += len(near) + sum(min(len(near), each.number) for each in steps)
+        return self.halve(steps, self.compile(build, near))
 
     def rung(self, rung: Rung, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Measure a rung's candidates that have no measurement yet; the good ones, quickest first.
@@ -221,7 +207,7 @@ class _Run:
         for batch in batches:
             self._measure(rung, batch)
         good = [each for each in entering if self.records[each.schedule].us is not None]
-        return sorted(good, key=self._quickest)
+        return sorted(good, key=self.quickest)
 
     def _measure(self, rung: Rung, batch: Sequence[Candidate]) -> None:
         if not batch:
@@ -250,7 +236,8 @@ class _Run:
             assert record.schedule is not None
             self.step(f"{record.schedule.name} {_words(record)}")
 
-    def _quickest(self, each: Candidate) -> tuple[float, str]:
+    def quickest(self, each: Candidate) -> tuple[float, str]:
+        """The order of measured candidates."""
         return self.records[each.schedule].us or 0.0, each.schedule.digest
 
     def step(self, sentence: str) -> None:

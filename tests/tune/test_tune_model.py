@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tune_cases import H200, PAIRS, shipped, task
+from tune_cases import H200, PAIRS, database, shipped, task
 
 from samoyeds_gen.check.strategies import SHIPPED, schedules
 from samoyeds_gen.formats import Format
 from samoyeds_gen.language import atoms, make_ssmm, target_named
-from samoyeds_gen.tune.choice import Task, legal, modelled, shipped_schedules
+from samoyeds_gen.tune.choice import Task, legal, modelled, rank, shipped_schedules
 from samoyeds_gen.tune.demand import dense_us, estimate
 from samoyeds_gen.tune.machines import MACHINES, machine_for_target, machine_named, machine_of
 from samoyeds_gen.tune.shapes import SHAPES, plain, tuned_shape
@@ -25,7 +25,7 @@ machines = st.sampled_from(MACHINES)
 def test_every_legal_shipped_schedule_has_a_time_and_a_limit(shape, machine, format):
     at = task(shape, format, machine)
     for schedule in shipped_schedules(format, at.problem.dtype):
-        if legal(schedule, at):
+        if legal(schedule, at.problem, at.target):
             found = modelled(schedule, at)
             assert found.us > machine.launch
             assert found.limit in {"memory", "matrix work", "shared memory", "L2", "vector work"}
@@ -105,7 +105,7 @@ def test_a_pipeline_without_a_row_is_reckoned_with_as_it_is():
     assert list(row.variants(unknown, at.problem, at.target)) == [unknown]
     demand = row.demand(unknown, at.problem, at.target, at.shape, H200)
     assert 50 < estimate(demand, H200).us < 1000
-    assert not legal(unknown, at)
+    assert not legal(unknown, at.problem, at.target)
 
 
 def test_every_row_names_a_copy_atom_once():
@@ -159,3 +159,44 @@ def test_machines_are_found_by_a_part_of_their_name(text, name):
 def test_only_a_measured_machine_has_a_roof(format):
     assert H200.roof_tflops(format) >= 1430
     assert machine_named("A100").roof_tflops(format) is None
+
+
+# Dense-equivalent TFLOP/s that a throw-away prototype of the warp-specialised pipeline reached at
+# its best variant, on an H200 at its power limit.
+PROTOTYPE = [
+    ("1,2,128", (8192, 8192, 8192), 1795),
+    ("1,2,128", (16384, 4096, 16384), 1636),
+    ("1,2,128", (16384, 6144, 4096), 1675),
+    ("1,2,128", (4096, 14336, 4096), 1770),
+    ("1,2,128", (14336, 4096, 4096), 1691),
+    ("1,2,128", (4096, 4096, 4096), 1500),
+    ("1,2,64", (8192, 8192, 8192), 1440),
+    ("1,2,32", (8192, 8192, 8192), 1100),
+    ("1,1,64", (8192, 8192, 8192), 987),
+    ("1,1,64", (16384, 4096, 16384), 935),
+    ("1,1,64", (4096, 14336, 4096), 957),
+    ("1,1,64", (4096, 4096, 4096), 873),
+]
+
+
+@pytest.mark.parametrize(("format", "shape", "tflops"), PROTOTYPE)
+def test_the_warp_specialised_pipeline_is_modelled_near_its_prototype(format, shape, tflops):
+    form = Format.parse(format)
+    at = task(shape, form)
+    base = shipped("ssmm_sm90", form)
+    best = min(modelled(each, at).us for each in near_variants(base, at))
+    m, k, n = shape
+    assert 2 * m * k * n / best * 1e-6 == pytest.approx(tflops, rel=0.15)
+
+
+def near_variants(base, at):
+    """The base with its tokens a tile varied."""
+    for n in (96, 128, 160, 176, 192, 200, 208):
+        variant = replace(base, tile=replace(base.tile, n=n))
+        if legal(variant, at.problem, at.target):
+            yield variant
+
+
+def test_few_tokens_are_streamed_and_many_are_not():
+    few, many = (rank(task((14336, 4096, n)), database())[0].schedule for n in (8, 4096))
+    assert (few.name, many.name) == ("decode_sm80", "ssmm_sm90")

@@ -11,20 +11,20 @@ from samoyeds_gen.check.strategies import SHIPPED
 from samoyeds_gen.compiler import first_violation
 from samoyeds_gen.errors import CompileError, TuneError
 from samoyeds_gen.formats import Format
+from samoyeds_gen.tune.candidates import (
+    ALIKE,
+    Candidate,
+    candidates,
+    legal_variants,
+    named,
+    neighbours,
+    prune,
+)
 from samoyeds_gen.tune.choice import legal, shipped_schedules
 from samoyeds_gen.tune.machines import machine_named
 from samoyeds_gen.tune.record import FINAL
-from samoyeds_gen.tune.search import (
-    ALIKE,
-    Candidate,
-    Outcome,
-    Rung,
-    candidates,
-    named,
-    prune,
-    search,
-)
-from samoyeds_gen.tune.shapes import ring
+from samoyeds_gen.tune.search import NEIGHBOURS, Outcome, Rung, search
+from samoyeds_gen.tune.shapes import SHAPES, ring, stream, warp_specialised
 from samoyeds_gen.tune.timing import Effort
 
 RUNGS = (Rung(1, 12, Effort(1)), Rung(2, 6, Effort(2)), Rung(FINAL, 3, Effort(3)))
@@ -59,20 +59,27 @@ class World:
         }
 
     def run(self, opened, **options):
-        return search(self.at, opened, self.build, self.measure, rungs=RUNGS, **options)
+        given = {"rungs": RUNGS, "refinements": 0} | options
+        return search(self.at, opened, self.build, self.measure, **given)
 
 
-def few(monkeypatch):
-    """A smaller grid, so that a test takes a tenth of a second."""
-    monkeypatch.setattr(ring, "TILE_M", (128, 256))
-    monkeypatch.setattr(ring, "TILE_N", (32, 56, 64))
-    monkeypatch.setattr(ring, "STAGES", (2, 3))
-    monkeypatch.setattr(ring, "GROUPS", (8,))
+FEW = {
+    ring: {"TILE_M": (128, 256), "TILE_N": (32, 56, 64), "STAGES": (2, 3), "GROUPS": (8,)},
+    stream: {"ROWS": (1,), "TOKENS": (8, 16), "PARTS": (1,), "SPLITS": (1, 2), "RESIDENT": (1,)},
+    warp_specialised: {"TILE_N": (96, 192), "STAGES": (3, 4), "SPLITS": (1,), "GROUPS": (16,)},
+}
+"""Smaller grids, so that a test takes a tenth of a second."""
 
 
-@pytest.fixture(autouse=True)
-def _few(monkeypatch):
-    few(monkeypatch)
+@pytest.fixture(autouse=True, scope="module")
+def _few():
+    legal_variants.cache_clear()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for module, lists in FEW.items():
+            for name, values in lists.items():
+                monkeypatch.setattr(module, name, values)
+        yield
+    legal_variants.cache_clear()
 
 
 formats = st.sampled_from((*SHIPPED, Format(3, 7, 48), Format(1, 3, 64)))
@@ -88,7 +95,7 @@ def test_candidates_are_legal_different_and_named_apart(format, machine, selecte
     assert all(first_violation(each, at.problem, at.target) is None for each in found)
     assert len({replace(each, name="") for each in found}) == len(found)
     assert len({(each.name, each.digest) for each in found}) == len(found)
-    assert {each for each in bases if legal(each, at)} <= {
+    assert {each for each in bases if legal(each, at.problem, at.target)} <= {
         *found,
         *(replace(each, name=base.name) for each in found for base in bases),
     }
@@ -133,7 +140,7 @@ def test_the_winner_is_legal_and_the_quickest_of_those_timed_last(shape):
     at = task(shape)
     world, opened = World(at), database()
     found = world.run(opened)
-    assert legal(found.winner.schedule, at)
+    assert legal(found.winner.schedule, at.problem, at.target)
     assert found.winner.us == min(true_us(each.schedule, at) for each in found.final)
     assert [each.us for each in found.final] == sorted(each.us for each in found.final)
     last, rounds = world.calls[-1]
@@ -217,12 +224,13 @@ def test_a_wrong_candidate_is_not_tried_again():
     assert again.calls == []
 
 
-def test_progress_counts_up_to_its_total():
+@pytest.mark.parametrize("refinements", [0, 2])
+def test_progress_counts_up_to_its_total(refinements):
     seen = []
-    World(task()).run(database(), progress=lambda *step: seen.append(step))
-    done = [each[0] for each in seen]
-    assert done == sorted(done)
-    assert all(total == seen[0][1] and done <= total for done, total, _ in seen)
+    World(task()).run(database(), refinements=refinements, progress=lambda *step: seen.append(step))
+    for place in (0, 1):
+        assert [each[place] for each in seen] == sorted(each[place] for each in seen)
+    assert all(done <= total for done, total, _ in seen)
     assert seen[0][2].endswith("after the model")
 
 
@@ -261,3 +269,71 @@ def test_a_recorded_winner_of_someone_else_does_not_enter():
     opened = database(record(shipped(), 0.001, kernel="other code"))
     found = World(at).run(opened)
     assert found.winner.us > 1
+
+
+@pytest.mark.parametrize("shape", [(4096, 4096, 4096), (14336, 4096, 16)])
+def test_neighbours_differ_in_one_choice_and_may_win(shape):
+    at = task(shape)
+    plain = World(at).run(database())
+    world, opened = World(at), database()
+    found = world.run(opened, refinements=3)
+    assert found.winner.us <= plain.winner.us
+    assert found.winner.us == min(each.us for each in found.final)
+    again = World(at)
+    assert again.run(opened, refinements=3).winner == found.winner
+    assert again.calls == []
+
+
+def test_an_ended_refinement_goes_on_where_it_stopped():
+    at = task()
+    whole = World(at)
+    expected = whole.run(database(), refinements=2)
+    opened = database()
+    first = World(at, end_after=len(whole.calls) - 2)
+    with pytest.raises(KeyboardInterrupt):
+        first.run(opened, refinements=2)
+    second = World(at)
+    assert second.run(opened, refinements=2).final == expected.final
+    assert first.calls + second.calls == whole.calls
+
+
+@settings(max_examples=12)
+@given(st.data())
+def test_a_neighbour_has_its_rows_or_its_columns_or_one_other_value_changed(data):
+    at = task()
+    everything = list(candidates(at, shipped_schedules(at.problem.format, at.problem.dtype)))
+    winner = data.draw(st.sampled_from(everything)).schedule
+    near = [each.schedule for each in neighbours(winner, everything)]
+    assert winner not in near
+    for each in near:
+        assert each.pipeline.copy == winner.pipeline.copy
+        rows = (each.tile.m, each.warps) != (winner.tile.m, winner.warps)
+        columns = (each.tile.k, each.layout) != (winner.tile.k, winner.layout)
+        assert not (rows and columns)
+    assert len(near) <= len(everything) - 1
+
+
+def test_a_refinement_times_no_more_neighbours_than_it_says():
+    at = task()
+    plain, refined = World(at), World(at)
+    plain.run(database())
+    refined.run(database(), refinements=1)
+    extra = sum(len(digests) for digests, _ in refined.calls[len(plain.calls) :])
+    assert 0 < extra <= NEIGHBOURS + 3
+
+
+@pytest.mark.parametrize("row", SHAPES, ids=lambda row: row.copy)
+@pytest.mark.parametrize("format", [Format(1, 2, 128), Format(1, 1, 64), Format(4, 8, 32)], ids=str)
+def test_every_pipeline_shape_has_variants_to_choose_from(row, format):
+    at = task(format=format)
+    bases = [
+        each
+        for each in shipped_schedules(format, at.problem.dtype)
+        if each.pipeline.copy == row.copy and legal(each, at.problem, at.target)
+    ]
+    assert bases
+    for base in bases:
+        found = legal_variants(base, at.problem, at.target)
+        assert found[0] == base
+        assert len(found) > 8
+        assert {each.pipeline.copy for each in found} == {row.copy}

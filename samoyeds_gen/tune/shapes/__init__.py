@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from samoyeds_gen.language import Schedule, Ssmm, Target, atoms
 from samoyeds_gen.tune.demand import Demand
 from samoyeds_gen.tune.machines import Machine
-from samoyeds_gen.tune.shapes import plain, ring
+from samoyeds_gen.tune.shapes import plain, ring, stream, warp_specialised
 from samoyeds_gen.tune.suites import Shape
 
 
@@ -27,7 +27,11 @@ class TunedShape:
     demand: Callable[[Schedule, Ssmm, Target, Shape, Machine], Demand]
 
 
-SHAPES = (TunedShape(atoms.CP_ASYNC_16B.name, ring.variants, ring.demand),)
+SHAPES = (
+    TunedShape(atoms.CP_ASYNC_16B.name, ring.variants, ring.demand),
+    TunedShape(atoms.LDG_STREAM_16B.name, stream.variants, stream.demand),
+    TunedShape(atoms.TMA.name, warp_specialised.variants, warp_specialised.demand),
+)
 
 
 def tuned_shape(schedule: Schedule) -> TunedShape:
