@@ -135,6 +135,7 @@ class KernelPlan(Generic[G]):
     boxes: tuple[Box, ...] = ()
     persistent: bool = False
     cluster: int = 1
+    share: int = 1
     buffers: tuple[Buffer, ...] = ()
     constants: tuple[ConstantGroup, ...] = ()
     wrappers: tuple[Wrapper, ...] = ()
@@ -178,7 +179,7 @@ class KernelPlan(Generic[G]):
         down, across = self._tiles(m, n)
         if self.rows_on_y:
             return (across * self.schedule.split.k, down, 1)
-        groups = -(-down // self.cluster) * across
+        groups = -(-down * self.share // self.cluster) * across
         if self.persistent:
             groups = min(groups, max(1, processors // self.cluster))
         return (groups * self.cluster, 1, 1)
@@ -190,7 +191,7 @@ class KernelPlan(Generic[G]):
         """
         tile, splits = self.schedule.tile, self.schedule.split.k
         down, across = self._tiles(m, n)
-        tiles = down * across if splits > 1 else 0
+        tiles = down * across if self.takes("split.tickets") else 0
         return tiles * splits * tile.m * tile.n, tiles
 
     def _tiles(self, m: int, n: int) -> tuple[int, int]:
