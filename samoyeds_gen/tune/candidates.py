@@ -14,6 +14,10 @@ ALIKE: Final = 3
 """Candidates of one tile and warps that are kept: the model hardly tells their depths apart."""
 
 
+SHARES: Final = 8
+"""One part in so many of what is kept belongs to each pipeline shape, however it is modelled."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A legal schedule, its modelled time, and the key of its compiled code once it has one."""
@@ -54,16 +58,26 @@ def named(variant: Schedule, base: Schedule) -> Schedule:
 
 
 def prune(everything: Sequence[Candidate], number: int, *, keep: set[str]) -> list[Candidate]:
-    """The `number` quickest by the model, at most a few of one tile; those to keep come first."""
+    """The `number` quickest by the model, at most a few of one tile.
+
+    First those to keep, then some of every pipeline shape: between shapes the model errs more than
+    within one.
+    """
     ordered = sorted(everything, key=lambda each: (each.modelled_us, each.schedule.digest))
     kept = [each for each in ordered if each.schedule.digest in keep]
     alike: dict[object, int] = {}
-    for each in ordered:
-        like = (each.schedule.tile, each.schedule.warps, each.schedule.stationary.fold)
-        if len(kept) >= number or each in kept or alike.get(like, 0) >= ALIKE:
-            continue
-        alike[like] = alike.get(like, 0) + 1
-        kept.append(each)
+    shares: dict[str, int] = {}
+    for share in (max(1, number // SHARES), number):
+        for each in ordered:
+            schedule = each.schedule
+            like = (schedule.tile, schedule.warps, schedule.stationary.fold)
+            copy = schedule.pipeline.copy
+            full = len(kept) >= number or shares.get(copy, 0) >= share
+            if full or each in kept or alike.get(like, 0) >= ALIKE:
+                continue
+            alike[like] = alike.get(like, 0) + 1
+            shares[copy] = shares.get(copy, 0) + 1
+            kept.append(each)
     return kept[: max(number, len(keep))]
 
 

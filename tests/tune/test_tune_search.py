@@ -64,10 +64,19 @@ class World:
 
 
 FEW = {
-    ring: {"TILE_M": (128, 256), "TILE_N": (32, 56, 64), "STAGES": (2, 3), "GROUPS": (8,)},
-    stream: {"ROWS": (1,), "TOKENS": (8, 16), "PARTS": (1,), "SPLITS": (1, 2), "RESIDENT": (1,)},
-    warp_specialised: {"TILE_N": (96, 192), "STAGES": (3, 4), "SPLITS": (1,), "GROUPS": (16,)},
-}
+    ring: {
+        "TILE_M": (128, 256), "TILE_N": (32, 56), "WARPS": ((4, 1), (2, 2)), "STAGES": (2, 3),
+        "RESIDENT": (1, 2), "GROUPS": (8,),
+    },
+    stream: {
+        "ROWS": (1,), "WARPS_K": (2, 4), "TOKENS": (8, 16), "PARTS": (1,), "SPLITS": (1, 2),
+        "RESIDENT": (1,),
+    },
+    warp_specialised: {
+        "WARPGROUPS": (2, 3), "TILE_N": (96, 192), "STAGES": (3, 4), "SPLITS": (1,),
+        "CLUSTERS": ((1, 1), (1, 2)), "GROUPS": (16,),
+    },
+}  # fmt: skip
 """Smaller grids, so that a test takes a tenth of a second."""
 
 
@@ -337,3 +346,13 @@ def test_every_pipeline_shape_has_variants_to_choose_from(row, format):
         assert found[0] == base
         assert len(found) > 8
         assert {each.pipeline.copy for each in found} == {row.copy}
+
+
+def test_every_pipeline_shape_is_timed_however_it_is_modelled():
+    at = task((14336, 4096, 64))
+    everything = list(candidates(at, shipped_schedules(at.problem.format, at.problem.dtype)))
+    for number in (12, 48):
+        kept = prune(everything, number, keep=set())
+        copies = [each.schedule.pipeline.copy for each in kept]
+        assert len(kept) == number
+        assert all(copies.count(row.copy) >= number // 8 for row in SHAPES)
