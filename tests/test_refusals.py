@@ -22,7 +22,18 @@ from samoyeds_gen.compiler import RULES, compile_plan, first_violation
 from samoyeds_gen.compiler.legality import Case
 from samoyeds_gen.formats import Format
 from samoyeds_gen.language import Target, make_ssmm, target_named
-from samoyeds_gen.language.schedule import Layout, Pack, Pipeline, Schedule, Stationary, Tile, Warps
+from samoyeds_gen.language.schedule import (
+    Layout,
+    Pack,
+    Pipeline,
+    Raster,
+    Resident,
+    Schedule,
+    Split,
+    Stationary,
+    Tile,
+    Warps,
+)
 from samoyeds_gen.runtime import compile_source
 
 FORMAT = Format(1, 2, 64)
@@ -63,6 +74,15 @@ def rule(name, message, schedule, *, format=FORMAT, target="sm_80", **problem):
     return Refusal(f"rule {name}: {message}", call, f"{name}: {message}")
 
 
+STREAM = replace(
+    BASE,
+    tile=Tile(128, 16, 512),
+    warps=Warps(4, 1, 2),
+    pack=Pack(data="fragment"),
+    layout=Layout("linear", "xor_128b"),
+    stationary=Stationary("prefix"),
+    pipeline=Pipeline(8, "ldg_stream_16b", 4),
+)
 EXPAND = replace(BASE, stationary=Stationary("expand"))
 PREFIX = replace(BASE, stationary=Stationary("prefix"))
 
@@ -96,6 +116,36 @@ RULE_ROWS = [
     rule("registers", "about 134 registers a thread are needed, 64 are there for 256 threads x 4 CTAs; use a smaller tile or more warps", replace(BASE, resident=replace(BASE.resident, ctas=4))),
     rule("shared-limit", "12 stages of 17920 bytes take 215040, sm_80 has 165888 for the ring of a CTA; use stages=9", pipeline(stages=12)),
     rule("shared-limit", "7 stages of 17920 bytes take 125440, sm_86 has 100352 for the ring of a CTA; use stages=5", pipeline(stages=7), target="sm_86"),
+    rule("whole-k", "split k=4 is the stream's, the ring has one CTA along k; leave it out, or use copy=atoms.LDG_STREAM_16B", replace(BASE, split=Split(4))),
+    rule("whole-k", "warps k=2 is the stream's, the ring has one warp along k; leave it out, or use copy=atoms.LDG_STREAM_16B", replace(BASE, warps=Warps(2, 2, 2))),
+    rule("pack-data", "weight.data is packed in fragment order, the ring copies rows; leave pack(weight.data) out, or use copy=atoms.LDG_STREAM_16B", replace(BASE, pack=Pack(data="fragment"))),
+    rule("warps-count", "4 x 4 x 4 warps are 64, more than 32; use fewer warps", replace(BASE, warps=Warps(4, 4, 4))),
+    rule("stream-step", "the stream loads registers of mma_sp_m16n8k32, the schedule has mma_sp_m16n8k16; use atoms.MMA_SP_M16N8K32", replace(STREAM, tensorize="mma_sp_m16n8k16")),
+    rule("pack-data", "weight.data lies in rows, the stream reads it in fragment order; add s.pack(weight.data, order='fragment')", replace(STREAM, pack=Pack())),
+    rule("stream-layout", "layout(weight.data) asks for xor_128b, the stream keeps weights in registers; leave layout(weight.data) out", replace(STREAM, layout=Layout("xor_128b", "xor_128b"))),
+    rule("stream-layout", "tokens lie in rows of 128 bytes, xor_64b is for other rows; use layouts.XOR_128B", replace(STREAM, layout=Layout("linear", "xor_64b"))),
+    rule("stream-order", "raster group=4 is the ring's, the stream has one order; leave raster out", replace(STREAM, raster=Raster(4))),
+    rule("stream-fold", "the stream has no fold exchange; use fold='prefix' or fold='expand'", replace(STREAM, stationary=Stationary("exchange"))),
+    rule("stream-fold", "fold prefix needs N = 1, the format is (2,4,64); use fold='expand'", STREAM, format=Format(2, 4, 64)),
+    rule("stream-fold", "one step of k=32 would span parts of sub-rows of V=48; use fold='expand'", STREAM, format=Format(1, 2, 48)),
+    rule("stream-warps", "warps n=2 would read every weight 2 times; use n=1 and more warps along m or k", replace(STREAM, warps=Warps(2, 2, 2))),
+    rule("stream-tile-m", "tile m=96 is not a multiple of 128, the features of 16 stored rows for each of 4 warps in whole bands of (1,2,64); use m=128, or other warps", replace(STREAM, tile=Tile(96, 16, 512))),
+    rule("stream-tile-m", "tile m=192 is not a multiple of 128, the features of 16 stored rows for each of 4 warps in whole bands of (1,2,64); use m=128 or m=256, or other warps", replace(STREAM, tile=Tile(192, 16, 512))),
+    rule("stream-tile-m", "tile m=128 is not a multiple of 448, the features of 16 stored rows for each of 4 warps in whole bands of (3,7,64); use m=448, or other warps", replace(STREAM, tile=Tile(128, 16, 512), stationary=Stationary("expand")), format=Format(3, 7, 64)),
+    rule("stream-tile-m", "tile m=18 is not a multiple of 36, the features of 16 stored rows for each of 1 warps in whole bands of (8,9,64); use m=36, or other warps", replace(STREAM, tile=Tile(18, 16, 512), warps=Warps(1, 1, 2), stationary=Stationary("expand")), format=Format(8, 9, 64)),
+    rule("stream-tile-n", "tile n=20 is not a multiple of 8 up to 64; use n=24", replace(STREAM, tile=Tile(128, 20, 512))),
+    rule("stream-tile-n", "tile n=72 is not a multiple of 8 up to 64; use n=64", replace(STREAM, tile=Tile(128, 72, 512))),
+    rule("stream-stages", "pipeline stages=6 is not a multiple of 4 steps up to 32; use stages=8", replace(STREAM, pipeline=Pipeline(6, "ldg_stream_16b", 4))),
+    rule("stream-stages", "pipeline stages=64 is not a multiple of 4 steps up to 32; use stages=32", replace(STREAM, pipeline=Pipeline(64, "ldg_stream_16b", 4))),
+    rule("stream-tile-k", "tile k=128 is not a multiple or a whole part of 512, 128 columns for each of 2 warps along k and 2 groups in flight; use k=512", replace(STREAM, tile=Tile(128, 16, 128))),
+    rule("stream-tile-k", "tile k=768 is not a multiple or a whole part of 512, 128 columns for each of 2 warps along k and 2 groups in flight; use k=1024", replace(STREAM, tile=Tile(128, 16, 768))),
+    rule("stream-chunks", "pipeline fragments=9 chunks of tokens is more than 8; use fewer chunks, or a larger tile k", replace(STREAM, pipeline=Pipeline(8, "ldg_stream_16b", 9))),
+    rule("split-count", "split k=65 is more than 64; use fewer CTAs along k", replace(STREAM, split=Split(65))),
+    rule("numbers-positive", "split k=0 is not a positive integer; give k as an integer from 1", replace(STREAM, split=Split(0))),
+    rule("registers", "about 364 registers a thread are needed, 288 of them for 9 sums of each output part, 255 are there for 256 threads x 1 CTAs; use a smaller tile n, fewer stages or fewer warps", replace(STREAM, tile=Tile(128, 64, 512), stationary=Stationary("expand")), format=Format(8, 16, 32)),
+    rule("registers", "about 88 registers a thread are needed, 16 of them for 2 sums of each output part, 64 are there for 256 threads x 4 CTAs; use a smaller tile n, fewer stages or fewer warps", replace(STREAM, resident=Resident(4))),
+    rule("shared-limit", "4 chunks of 65536 bytes take 262144, sm_80 has 165888 for the tokens of a CTA; use fewer chunks, or a smaller tile n or k", replace(STREAM, tile=Tile(128, 64, 512), warps=Warps(4, 1, 1), pipeline=Pipeline(16, "ldg_stream_16b", 4))),
+    rule("shared-limit", "the sums of 2 warps along k take 131328 bytes, sm_86 has 100352 for a CTA; use a smaller tile m or fewer warps along k", replace(STREAM, tile=Tile(2048, 8, 256), warps=Warps(8, 1, 2), pipeline=Pipeline(4, "ldg_stream_16b", 2), stationary=Stationary("expand")), format=Format(1, 16, 32), target="sm_86"),
 ]
 # fmt: on
 
@@ -141,9 +191,9 @@ FILE_ROWS = [
     file_row("stationary in shared memory", "{path}/mine.py:10: stationary: stationary(out) got space='shared'; use space='registers'", 'space="registers"', 'space="shared"'),
     file_row("stationary tokens", "{path}/mine.py:10: stationary: stationary does not apply to 'tokens'; apply it to one of out, weight.metadata", "stationary(out", "stationary(tokens"),
     file_row("atom by name", "{path}/mine.py:9: tensorize: tensorize takes a matrix atom, not 'mma_sp_m16n8k32'; use atoms.MMA_SP_M16N8K32 or atoms.MMA_SP_M16N8K16", "atoms.MMA_SP_M16N8K32", '"mma_sp_m16n8k32"'),
-    file_row("copy by name", "{path}/mine.py:11: pipeline: pipeline takes a copy atom, not 'cp.async'; use copy=atoms.CP_ASYNC_16B", "copy=atoms.CP_ASYNC_16B", 'copy="cp.async"'),
+    file_row("copy by name", "{path}/mine.py:11: pipeline: pipeline takes a copy atom, not 'cp.async'; use copy=atoms.CP_ASYNC_16B or copy=atoms.LDG_STREAM_16B", "copy=atoms.CP_ASYNC_16B", 'copy="cp.async"'),
     file_row("pack order", "{path}/mine.py:12: pack: pack(weight.metadata) got order='row', gather=None; use order='fragment'", END, MORE + 'pack(weight.metadata, order="row")\n'),
-    file_row("pack of out", "{path}/mine.py:12: pack: pack does not apply to 'out'; apply it to one of weight.metadata, tokens", END, MORE + 'pack(out, order="fragment")\n'),
+    file_row("pack of out", "{path}/mine.py:12: pack: pack does not apply to 'out'; apply it to one of weight.metadata, weight.data, tokens", END, MORE + 'pack(out, order="fragment")\n'),
     file_row("layout of out", "{path}/mine.py:12: layout: layout(out) got order='feature_major', space=None, swizzle=None; use order='token_major'", END, MORE + 'layout(out, order="feature_major")\n'),
     file_row("layout space", "{path}/mine.py:12: layout: layout(tokens) got space='local', swizzle=Swizzle(name='xor_128b', bits=3, shift=3, row_bytes=128), order=None; use space='shared' and a swizzle of language.layouts", END, MORE + 'layout(tokens, space="local", swizzle=layouts.XOR_128B)\n'),
     file_row("layout without swizzle", "{path}/mine.py:12: layout: layout(weight.data) got space='shared', swizzle=None, order=None; use space='shared' and a swizzle of language.layouts", END, MORE + 'layout(weight.data, space="shared")\n'),
@@ -182,7 +232,7 @@ JSON_ROWS = [
     json_row("boolean", "{path}/s.json:1: json: schedule.warps.m is True, not of type int; write the schedule with Schedule.to_json()", lambda data: data["warps"].update(m=True)),
     json_row("word", "{path}/s.json:1: json: schedule.stationary.fold is 'rotate', not one of 'exchange', 'prefix', 'expand'; write the schedule with Schedule.to_json()", lambda data: data["stationary"].update(fold="rotate")),
     json_row("atom", "atom-known: matrix atom 'wgmma' is not one of mma_sp_m16n8k32, mma_sp_m16n8k16; use one of mma_sp_m16n8k32, mma_sp_m16n8k16", lambda data: data.update(tensorize="wgmma")),
-    json_row("copy atom", "atom-known: copy atom 'tma' is not one of cp_async_16b; use one of cp_async_16b", lambda data: data["pipeline"].update(copy="tma")),
+    json_row("copy atom", "atom-known: copy atom 'tma' is not one of cp_async_16b, ldg_stream_16b; use one of cp_async_16b, ldg_stream_16b", lambda data: data["pipeline"].update(copy="tma")),
     json_row("swizzle", "swizzle: swizzle 'zigzag' is not one of linear, xor_32b, xor_64b, xor_128b, xor_256b; use one of linear, xor_32b, xor_64b, xor_128b, xor_256b", lambda data: data["layout"].update(tokens="zigzag")),
     json_row("target", "target-known: target 'sm_75' is not one of sm_80, sm_86, sm_89, sm_90a, sm_100a, sm_120a; use one of sm_80, sm_86, sm_89, sm_90a, sm_100a, sm_120a", lambda data: data.update(target="sm_75")),
     json_row("zero tile", "numbers-positive: tile m=0 is not a positive integer; give m as an integer from 1", lambda data: data["tile"].update(m=0)),
