@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from samoyeds_gen.cli import (
+    advising,
     benching,
     checking,
     compiling,
@@ -18,6 +19,7 @@ from samoyeds_gen.cli import (
     listing,
     running,
     starting,
+    tuning,
 )
 from samoyeds_gen.cli.console import complain
 from samoyeds_gen.errors import SamoyedsError
@@ -38,6 +40,8 @@ app.command("check")(checking.check)
 app.command("run")(running.run)
 app.command("explain")(explaining.explain)
 app.command("bench")(benching.bench)
+app.command("tune")(tuning.tune)
+app.command("advise")(advising.advise)
 
 
 def _version(wanted: bool) -> None:

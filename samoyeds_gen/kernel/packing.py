@@ -61,6 +61,30 @@ def _build(w: SparseWeight, packing: Packing) -> dict[str, Words]:
     raise AssertionError(f"no packing makes {packing.source}")
 
 
+def share_packings(source: SparseWeight, copy: SparseWeight, plan: Plan) -> None:
+    """Let a copy of a weight take the derived arrays that its source has, instead of deriving them.
+
+    The arrays on the host are shared; on a GPU each weight has its own.
+    """
+    for packing in plan.packings:
+        key = ("packing", packing)
+        source.derived(key, partial(_build, packing=packing))
+        copy.derived(key, partial(_taken, source=source, packing=packing))
+
+
+def _taken(w: SparseWeight, source: SparseWeight, packing: Packing) -> dict[str, Words]:
+    return source.derived(("packing", packing), partial(_build, packing=packing))
+
+
+def streamed_bytes(w: SparseWeight, plan: Plan, device: int) -> int:
+    """Bytes of the weight's arrays that a launch of the plan is handed: values, metadata and words
+    of the fold.
+    """
+    arrays = on_device(w, plan, plan.packing_key, device)
+    handed = {parameter.source for parameter in plan.parameters}
+    return sum(view.size * view.itemsize for name, view in arrays.items() if name in handed)
+
+
 def on_device(w: SparseWeight, plan: Plan, key: str, device: int) -> dict[str, ArrayView]:
     """Every weight array that the plan takes in the memory of GPU `device`, uploaded once.
 

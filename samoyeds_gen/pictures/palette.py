@@ -36,6 +36,20 @@ BANK_GROUPS = (
 )
 """One colour for each of the eight 16-byte bank groups (banks 4g to 4g + 3)."""
 
+CONTENDERS = (
+    "#9aa5b1",
+    "#c3cbd3",
+    "#f3c178",
+    "#3d7ab8",
+    "#7fb58a",
+    "#b9a3d8",
+    "#e6a8b7",
+    "#8dd3c7",
+    "#fb9a8f",
+    "#b9dd7c",
+)
+"""One colour a contender of a comparison, in the order they appear: peers come first."""
+
 
 def buffer_colour(name: str) -> str:
     """The fill of a shared-memory buffer."""
