@@ -28,8 +28,8 @@ constexpr int kGroups = 2;  // groups in flight a lane
 constexpr int kChunkGroups = 1;  // groups of a warp in a chunk of tokens
 constexpr int kChunks = 4;  // chunks of tokens in shared memory
 constexpr int kOffsetK = 64;  // dense columns that share an offset
-constexpr int kOffsetsPerGroup = 2;  // offsets a row and group
 constexpr int kGroupsPerWord = 4;  // groups one word of offsets covers
+constexpr int kOffsetsPerGroup = 2;  // offsets a row and group
 // Shared memory, in bytes.
 constexpr int kTokenRing = 0;  // first byte of the chunks of tokens
 constexpr int kChunkBytes = 16384;  // bytes a chunk
@@ -39,10 +39,10 @@ constexpr int kTokenPieces = 1024;  // 16-byte pieces a chunk
 constexpr int kTokenCopies = 2;  // pieces a thread copies
 constexpr int kSliceTokens = 8;  // tokens finished at a time
 constexpr int kQuad = 4;  // features a thread finishes at a time
-constexpr int kSums = 0;  // first byte of the sums of a slice
+constexpr int kSums = 128;  // first byte of the sums of a slice
 constexpr int kSumStride = 132;  // floats a token: 4 modulo 16 keep banks apart
 constexpr int kSliceSums = 1056;  // floats a warp along k
-constexpr int kLast = 16896;  // first byte of the last CTA's flag
+constexpr int kLast = 0;  // first byte of the last CTA's flag
 constexpr int kSharedBytes = 65536;  // dynamic shared memory
 static_assert(kThreads == 32 * kWarpsM * kWarpsK, "a warp owns rows of the tile and turns along k");
 static_assert(kTileN == kFragmentsN * kSliceTokens, "fragments cover the tokens of the tile");
@@ -197,13 +197,13 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   const int share = (groups + kSplits - 1) / kSplits;
   const int first_group = min(split * share, groups);
   const int end_group = min(first_group + share, groups);
-  const int chunks = (end_group - first_group + kChunkGroups * kWarpsK - 1) / (kChunkGroups * kWarpsK);
+  const int chunks = (end_group - first_group + kTileK / kGroupK - 1) / (kTileK / kGroupK);
   int group = first_group + warp_k;  // what this warp multiplies next
   int chunk = 0;                     // the tokens that it multiplies them with
   int read_stage = 0;                // where these lie
   int write_stage = 0;               // where tokens are copied to next
 
-  float acc[kSets][kFragmentsM][kFragmentsN][4] = {};  // running sum, then the first 1 rows of each block
+  float acc[kSets][kFragmentsM][kFragmentsN][4] = {};  // running sum, then 1 rows of each block
 
   // Weights in flight: kGroups groups of four steps, of which a lane holds the registers. Each slot
   // is loaded again, for the group one turn later, as soon as it has been multiplied.
@@ -244,6 +244,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   const int rows_left = n - tile_n * kTileN;
   const Element* const token_source = tokens + tile_n * kTileN * token_stride;
   const auto copy_tokens = [&](int chunk) {
+    const unsigned chunk_base = shared_base + kTokenRing + write_stage * kChunkBytes;
     const int first_column = first_group * kGroupK + chunk * kTileK + threadIdx.x % 8 * 8;
 #pragma unroll
     for (int i = 0; i < kTokenCopies; ++i) {
@@ -251,8 +252,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
       const int column = first_column + (threadIdx.x / 8 / kTileN + i * (kThreads / 8 / kTileN)) * 64;
       const bool exists = row < rows_left && column < end_column;
       const Element* const from = token_source + row * token_stride + column;
-      const unsigned to = shared_base + kTokenRing + write_stage * kChunkBytes + swizzle_tokens(threadIdx.x * 16) + i * kThreads * 16;
-      cp_async_16b(to, exists ? from : tokens, exists ? 16 : 0);
+      const int bytes = exists ? 16 : 0;
+      const unsigned to = chunk_base + swizzle_tokens(threadIdx.x * 16) + i * kThreads * 16;
+      cp_async_16b(to, exists ? from : tokens, bytes);
     }
   };
 

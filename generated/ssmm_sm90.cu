@@ -319,6 +319,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   __syncthreads();
+
   if (warpgroup == kConsumers) {
     // Producer.
     registers_for_producer();
@@ -487,7 +488,6 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
       for (int first = 0; first < kPartTokens; first += kSliceTokens) {
         const int first_token = tile_n * kTileN + part * kPartTokens + first;
-        __syncwarp();
 #pragma unroll
         for (int at = 0; at < kSliceTokens / 2; ++at) {
           const int i = first / 2 + at;
@@ -514,6 +514,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
             stage_pair(to + j * sizeof(Output), result[j], result[j + 1]);
           }
         }
+
         __syncwarp();
 #pragma unroll
         for (int chunk = lane; chunk < kSliceTokens * kTokenChunks; chunk += 32) {
@@ -538,6 +539,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
             }
           }
         }
+        __syncwarp();
       }
     }
   }

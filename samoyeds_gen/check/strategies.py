@@ -54,7 +54,7 @@ class Scope:
     @classmethod
     def of(cls, plan: Plan) -> "Scope":
         """The scope of a compiled kernel."""
-        k, stages, v = plan.tile[2], plan.buffer("token_ring").shape[0], plan.problem.format.v
+        k, stages, v = plan.tile[2], plan.ring_depth, plan.problem.format.v
         word = max(1, plan.geometry.tiles_per_word) * k
         columns = {v, k, k * (stages - 1), k * stages, word, 2 * word}
         return cls(plan.tile, tuple(sorted(columns)), plan.problem.index is not None)

@@ -170,6 +170,11 @@ class KernelPlan(Generic[G]):
         tile = self.schedule.tile
         return tile.m, tile.n, tile.k
 
+    @property
+    def ring_depth(self) -> int:
+        """How many tiles of tokens lie in shared memory."""
+        return self.buffer("token_ring").shape[0]
+
     def grid(self, m: int, n: int, processors: int) -> tuple[int, int, int]:
         """CTAs for an m x n output: one a tile in raster order, or rows of tiles on the y axis.
 

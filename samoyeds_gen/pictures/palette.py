@@ -12,6 +12,7 @@ BUFFERS = {
     "metadata_ring": "#9fd3c7",
     "fold_ring": "#e6a8b7",
     "staging": "#b9a3d8",
+    "sums": "#b9a3d8",
     "zeros": "#9aa5b1",
 }
 """Fill of a shared-memory buffer by name; a name without a row takes OTHER_BUFFER."""

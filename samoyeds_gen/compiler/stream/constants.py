@@ -77,9 +77,12 @@ def _flight(plan: StreamPlan) -> ConstantGroup:
     if g.fold != "direct":
         rows += [
             ("kOffsetK", g.offset_columns, "dense columns that share an offset"),
-            ("kOffsetsPerGroup", GROUP_COLUMNS // g.offset_columns, "offsets a row and group"),
             ("kGroupsPerWord", g.groups_per_word, "groups one word of offsets covers"),
         ]
+    if g.fold != "direct" and g.groups_per_word > 1:
+        rows.append(
+            ("kOffsetsPerGroup", GROUP_COLUMNS // g.offset_columns, "offsets a row and group")
+        )
     return _group("What is in flight", *rows)
 
 

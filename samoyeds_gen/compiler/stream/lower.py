@@ -1,6 +1,7 @@
 """From a legal schedule to the skeleton of a stream's plan: parameters, packings and buffers."""
 
 from dataclasses import replace
+from math import prod
 
 from samoyeds_gen.compiler.plan import Buffer, KernelPlan, Packing, Parameter
 from samoyeds_gen.compiler.stream.geometry import (
@@ -43,32 +44,24 @@ def lower(schedule: Schedule, problem: Ssmm, target: Target) -> StreamPlan:
 def add_buffers(plan: StreamPlan) -> StreamPlan:
     """Shared-memory buffers with their lives, and what a lane keeps in registers."""
     g, s = plan.geometry, plan.schedule
-    panels = s.tile.k * 2 // 128
-    buffers = [
-        Buffer(
-            "token_ring",
-            "shared",
-            plan.problem.dtype.short,
-            (g.chunks, panels, s.tile.n, 64),
-            g.chunks * g.chunk_bytes,
-            "resident tokens: chunks of columns, in panels of 64",
-            swizzle_named(s.layout.tokens),
-        )
-    ]
+    # What lives longest comes first, so that sums fit where the tokens were.
+    buffers = []
     if plan.problem.index:
         note = "rows of tokens of this tile, -1 for none"
         rows = Buffer("token_rows", "shared", "s32", (s.tile.n,), 4 * s.tile.n, note)
         buffers.append(replace(rows, last="epilogue"))
-    sums = (s.warps.k, FRAGMENT_TOKENS, g.sum_stride)
-    note = "sums of 8 tokens, of each warp along k"
-    bytes_ = 4 * sums[0] * sums[1] * sums[2]
-    buffers.append(
-        Buffer("sums", "shared", "f32", sums, bytes_, note, first="epilogue", last="epilogue")
-    )
     if s.split.k > 1:
         note = "whether this CTA took the tile's last ticket"
-        last = Buffer("last", "shared", "s32", (1,), 4, note, first="epilogue", last="epilogue")
-        buffers.append(last)
+        last = Buffer("last", "shared", "s32", (1,), 4, note)
+        buffers.append(replace(last, first="epilogue", last="epilogue"))
+    ring = (g.chunks, s.tile.k // 64, s.tile.n, 64)
+    note = "resident tokens: chunks of columns, in panels of 64"
+    tokens = plan.problem.dtype.short, ring, g.chunks * g.chunk_bytes, note
+    buffers.append(Buffer("token_ring", "shared", *tokens, swizzle=swizzle_named(s.layout.tokens)))
+    shape = (s.warps.k, FRAGMENT_TOKENS, g.sum_stride)
+    note = "sums of 8 tokens, of each warp along k"
+    sums = Buffer("sums", "shared", "f32", shape, 4 * prod(shape), note)
+    buffers.append(replace(sums, first="epilogue", last="epilogue"))
     return replace(plan, buffers=(*buffers, *_registers(plan)))
 
 
@@ -93,8 +86,8 @@ def _registers(plan: StreamPlan) -> tuple[Buffer, ...]:
 def _accumulator_note(plan: StreamPlan) -> str:
     sets = plan.geometry.accumulator_sets
     return {
-        "prefix": f"running sum, then the first {sets - 1} rows of each block",
-        "expand": f"one set for each of the {sets} rows a stored row may belong to",
+        "prefix": f"running sum, then {sets - 1} rows of each block",
+        "expand": f"a set for each of {sets} rows it may belong to",
     }.get(plan.geometry.fold, "output rows")
 
 

@@ -62,12 +62,14 @@ def order_loop(plan: StreamPlan) -> StreamPlan:
 
 
 def verify_synchronisation(plan: StreamPlan) -> StreamPlan:
-    """Hold every hazard of the token ring against waits and barriers, chunk by chunk.
-
-    All chunks are handed over alike, so one of them stands for all.
-    """
-    check_synchronised(ordered(tuple(_segment(plan, 0))), plan.geometry.chunks)
+    """Hold every hazard of the token ring against waits and barriers, chunk by chunk."""
+    check_synchronised(chunk_loop(plan), plan.geometry.chunks)
     return plan
+
+
+def chunk_loop(plan: StreamPlan) -> tuple[Op, ...]:
+    """What happens for one chunk of tokens, in order: an iteration may span several, all alike."""
+    return ordered(tuple(_segment(plan, 0)))
 
 
 def _setup(plan: StreamPlan) -> tuple[Op, ...]:
