@@ -156,8 +156,9 @@ class KernelPlan(Generic[G]):
         )
 
     def takes(self, source: str) -> bool:
-        """Whether the kernel has a parameter for what the launcher calls `source`."""
-        return any(each.source == source for each in self.parameters)
+        """Whether a parameter, or a tensor map of one, needs what the launcher calls `source`."""
+        named = (*(each.source for each in self.parameters), *(each.operand for each in self.boxes))
+        return source in named
 
     @property
     def source_name(self) -> str:
