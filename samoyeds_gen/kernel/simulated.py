@@ -11,7 +11,7 @@ from samoyeds_gen.formats import ELEMENTS
 from samoyeds_gen.kernel.arguments import Call, check_rows
 from samoyeds_gen.kernel.packing import packed
 from samoyeds_gen.runtime import ArrayView, Build, host_array
-from samoyeds_gen.simulator import Pointer, Report, parse, run
+from samoyeds_gen.simulator import Pointer, Report, SimulationFault, parse, run
 
 WORK_LIMIT = 2**30
 ROW_ALIGNMENT = 8  # elements: 16 bytes of a 16-bit type
@@ -80,9 +80,11 @@ def simulate(
         progress=progress,
     )
     if tickets.any():
-        raise LaunchError(
-            f"the kernel left {int(np.count_nonzero(tickets))} tickets that are not zero",
-            remedy="report it: the next launch would add parts too early",
+        left = int(np.count_nonzero(tickets))
+        raise SimulationFault(
+            "ticket left",
+            f"{left} of {tickets.size} tickets are not zero for the next launch",
+            buffer="tickets",
         )
     return out, report
 

@@ -1,7 +1,7 @@
 """All six targets: NVRTC speaks two PTX dialects, and the simulator must agree on both."""
 
 import pytest
-from tiny import tiny
+from tiny import tiny, tiny_stream
 
 from samoyeds_gen.check import Failure, Subject
 from samoyeds_gen.check.search import search
@@ -15,6 +15,9 @@ CASES = [
     ("exchange-k16", "exchange", Format(1, 2, 16), "float16"),
     ("prefix", "prefix", Format(1, 2, 64), "bfloat16"),
     ("expand", "expand", Format(4, 8, 16), "float16"),
+    ("stream-direct", "stream-expand", Format(2, 2, 32), "bfloat16"),
+    ("stream-prefix", "stream-prefix", Format(1, 2, 64), "float16"),
+    ("stream-expand", "stream-expand", Format(4, 8, 16), "bfloat16"),
 ]
 
 
@@ -31,7 +34,9 @@ def test_ptx_of_every_target_agrees(target, name, fold, format, dtype):
         activation="silu" if bfloat else None,
         out_dtype="float32" if bfloat else "bfloat16",
     )
-    subject = Subject(tiny(fold, format), problem, target)
+    stream, _, name = fold.rpartition("-")
+    schedule = tiny_stream(name, format) if stream else tiny(fold, format)
+    subject = Subject(schedule, problem, target)
     variant = build_variant(subject.schedule, problem, target)
     assert f".target {target.name}" in variant.build.ptx
     assert not variant.build.report.spills
