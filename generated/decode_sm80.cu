@@ -135,6 +135,9 @@ __device__ __forceinline__ float4 ldg_l2_16b(const float* from) {
   return x;
 }
 
+// Order this thread's memory accesses, and those it has learnt of, for every CTA of the GPU.
+__device__ __forceinline__ void fence_gpu() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
+
 // Layout xor_128b: 16-byte chunks are permuted so that 8 rows meet 8 bank groups.
 __device__ __forceinline__ unsigned swizzle_tokens(unsigned offset) {
   return offset ^ ((offset & 0x380) >> 3);
@@ -452,9 +455,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   int* const last = reinterpret_cast<int*>(shared + kLast);
   __syncthreads();
   if (threadIdx.x == 0) {
-    __threadfence();
+    fence_gpu();
     const unsigned ticket = atomicInc(tickets + tile, kSplits - 1);
-    __threadfence();
+    fence_gpu();
     *last = ticket == kSplits - 1;
   }
   __syncthreads();

@@ -47,8 +47,8 @@ NEXT_CHUNK = (
 NAMED = "  // The token rows are visible to every warp.\n  __syncthreads();\n"
 SLICE = "    // Nobody reads these bytes any more, neither as tokens nor as the slice before.\n"
 VISIBLE = "    // Every warp's sums of this slice are visible.\n    __syncthreads();\n"
-FENCES = "    __threadfence();\n    const unsigned ticket"
-AFTER = "    __threadfence();\n    *last ="
+FENCES = "    fence_gpu();\n    const unsigned ticket"
+AFTER = "    fence_gpu();\n    *last ="
 
 STREAM_FAULTS = (
     # Tokens in shared memory.

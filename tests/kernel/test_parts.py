@@ -28,7 +28,7 @@ def storage(monkeypatch):
     Set.made = 0
     captured = set()
     monkeypatch.setattr(parts, "PartSet", Set)
-    monkeypatch.setattr(parts, "capturing", lambda stream: stream in captured)
+    monkeypatch.setattr(parts, "capturing", lambda stream, device: stream in captured)
     made = PartStorage(0)
     made.captured = captured
     return made

@@ -5,9 +5,10 @@ from tiny import tiny, tiny_stream
 
 from samoyeds_gen.check import Failure, Subject
 from samoyeds_gen.check.search import search
+from samoyeds_gen.check.strategies import RATIOS
 from samoyeds_gen.formats import Format
 from samoyeds_gen.kernel import build_variant
-from samoyeds_gen.language import TARGETS, make_ssmm
+from samoyeds_gen.language import TARGETS, load_schedule, make_ssmm, target_named
 
 CASES = [
     ("direct", "expand", Format(2, 2, 32), "float16"),
@@ -19,6 +20,18 @@ CASES = [
     ("stream-prefix", "stream-prefix", Format(1, 2, 64), "float16"),
     ("stream-expand", "stream-expand", Format(4, 8, 16), "bfloat16"),
 ]
+
+
+@pytest.mark.parametrize("target", ["sm_90a", "sm_120a"])
+@pytest.mark.parametrize("ratio", RATIOS, ids=str)
+def test_shipped_streams_spill_nothing(ratio, target):
+    format = Format(*ratio, 32)
+    options = {"index": "int64", "bias": True, "scale": True, "activation": "gelu_tanh"}
+    problem = make_ssmm(format, "bfloat16", out_dtype="float32", **options)
+    schedule = load_schedule("decode_sm80", format, problem.dtype)
+    report = build_variant(schedule, problem, target_named(target)).build.report
+    assert not report.spills
+    assert not report.advice
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda each: each.name)
