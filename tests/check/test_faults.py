@@ -4,7 +4,7 @@ import pytest
 from faults import FAULTS, SUBJECTS, UNWRITTEN, VALUE, Fault, faulty
 from stream_faults import STREAM_FAULTS, STREAM_SUBJECTS, TICKET
 
-from samoyeds_gen.check import Failure
+from samoyeds_gen.check import Failure, Subject
 from samoyeds_gen.check.search import search
 
 EXAMPLES = 24
@@ -24,8 +24,12 @@ def test_unedited_kernels_pass(name):
 
 @pytest.mark.parametrize("fault", EVERY_FAULT, ids=lambda fault: fault.name.replace(" ", "-"))
 def test_fault_is_found(fault: Fault):
-    subject = EVERY_SUBJECT[fault.subject]
     shrinks = SHRINKS if fault.subject in SUBJECTS else STREAM_SHRINKS
+    require_found(fault, EVERY_SUBJECT[fault.subject], shrinks)
+
+
+def require_found(fault: Fault, subject: Subject, shrinks: int) -> None:
+    """The check finds the fault, calls it by a kind that fits, and says where."""
     outcome = search(faulty(fault, subject), examples=EXAMPLES, shrinks=shrinks)
     assert outcome.found is not None, f"{fault.name} was not noticed"
     failure = Failure(subject, "cpu", *outcome.found)
