@@ -83,10 +83,10 @@ def ladder(
     if not dry:
         figures = on_gpu(figures, effort)
     figures = replace(figures, about=_about(figures, effort, shapes, dry=dry))
-    print_figures(figures)
+    writers = {".json": as_json, ".md": as_markdown, ".svg": draw_ladder}
     for path in outputs:
-        writers = {".json": as_json, ".md": as_markdown, ".svg": draw_ladder}
         path.write_text(writers[path.suffix](figures))
+    print_figures(figures)
 
 
 def on_gpu(figures: Figures, effort: Effort) -> Figures:
