@@ -404,11 +404,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
       wgmma_sp_shared_0(acc[0][0], weight_matrix + 0,
           token_matrix + (0 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 0,
           metadata[0]);
-
       wgmma_sp_shared_1(acc[0][0], weight_matrix + 2,
           token_matrix + (0 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 4,
           metadata[0]);
-
       wgmma_commit();
 
       warpgroup_arrive(next_turn, 256);
@@ -443,11 +441,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
       wgmma_sp_shared_0(acc[0][0], weight_matrix + 4,
           token_matrix + (1 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 0,
           metadata[1]);
-
       wgmma_sp_shared_1(acc[0][0], weight_matrix + 6,
           token_matrix + (1 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 4,
           metadata[1]);
-
       wgmma_commit();
 
       warpgroup_arrive(next_turn, 256);

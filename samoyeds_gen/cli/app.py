@@ -16,6 +16,7 @@ from samoyeds_gen.cli import (
     compiling,
     emitting,
     explaining,
+    laddering,
     listing,
     running,
     starting,
@@ -42,6 +43,7 @@ app.command("explain")(explaining.explain)
 app.command("bench")(benching.bench)
 app.command("tune")(tuning.tune)
 app.command("advise")(advising.advise)
+app.command("ladder")(laddering.ladder)
 
 
 def _version(wanted: bool) -> None:

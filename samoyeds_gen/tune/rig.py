@@ -12,7 +12,7 @@ from samoyeds_gen.tune.buffers import Tokens, Weights, weight_sets
 from samoyeds_gen.tune.contender import Contender, Failure
 from samoyeds_gen.tune.gate import Expected, expected
 from samoyeds_gen.tune.machines import Machine
-from samoyeds_gen.tune.peers import peers
+from samoyeds_gen.tune.peers import cublas, peers
 from samoyeds_gen.tune.replay import device_sample, first_line, replayed
 from samoyeds_gen.tune.suites import Shape
 from samoyeds_gen.tune.timing import Launch
@@ -22,7 +22,10 @@ Maker = Callable[[Shape], Kernel]
 
 
 class TorchRig:
-    """The current GPU through torch. `ours` maps a contender's name to its format and maker."""
+    """The current GPU through torch. `ours` maps a contender's name to its format and maker.
+
+    Of peers there are cuBLAS and, unless `sparse_peers` is False, cuSPARSELt.
+    """
 
     def __init__(
         self,
@@ -31,11 +34,12 @@ class TorchRig:
         *,
         dtype: str = "bfloat16",
         with_peers: bool = True,
+        sparse_peers: bool = True,
     ) -> None:
         self.machine = machine
         self._ours = ours
         self._dtype: torch.dtype = getattr(torch, dtype)
-        self._with_peers = with_peers
+        self._with_peers, self._peers = with_peers, peers if sparse_peers else cublas
         self._weights: Weights | None = None
         self._tokens: tuple[Shape, Tokens] | None = None
         self._expected: tuple[Shape, Format, Expected] | None = None
@@ -46,7 +50,7 @@ class TorchRig:
 
     def _each(self, shape: Shape) -> Iterator[Contender | Failure]:
         if self._with_peers:
-            yield from peers(shape, self.weights(shape), self.tokens(shape))
+            yield from self._peers(shape, self.weights(shape), self.tokens(shape))
         for name, format, make in self._ours:
             try:
                 kernel = make(shape)

@@ -85,10 +85,12 @@ def test_a_table_reads_back_as_it_was_written(stored):
 
 def test_a_file_keeps_measurements_between_openings(tmp_path):
     path = tmp_path / "deep" / "file.sqlite"
-    first = Database(path)
+    first = Database(path, tables=[])
     first.store([record(shipped(), 5.0)])
     first.close()
-    assert [each.us for each in Database(path).final(format="1,2,128", dtype="bfloat16")] == [5.0]
+    assert [
+        each.us for each in Database(path, tables=[]).final(format="1,2,128", dtype="bfloat16")
+    ] == [5.0]
 
 
 def write(path, *found):
@@ -140,7 +142,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path):
 def test_without_a_place_to_write_the_shipped_tables_remain(tmp_path, monkeypatch, place):
     path = tmp_path / "directory" / FILE
     if place == "read only":
-        Database(path).close()
+        Database(path, tables=[]).close()
 
         def refuse(*arguments, **options):
             raise sqlite3.OperationalError("attempt to write a readonly database")
@@ -167,10 +169,10 @@ def test_the_default_file_lies_in_the_cache_directory(tmp_path, monkeypatch):
 
 def test_several_writers_lose_nothing(tmp_path):
     path = tmp_path / "file.sqlite"
-    Database(path).close()
+    Database(path, tables=[]).close()
 
     def work(number):
-        opened = Database(path)
+        opened = Database(path, tables=[])
         for at in range(10):
             opened.store([record(shipped(), 1.0 + at, (8 * number + 8, 8, 8 * at + 8))])
         opened.close()
@@ -180,11 +182,11 @@ def test_several_writers_lose_nothing(tmp_path):
         each.start()
     for each in threads:
         each.join()
-    assert len(Database(path).final(format="1,2,128", dtype="bfloat16")) == 40
+    assert len(Database(path, tables=[]).final(format="1,2,128", dtype="bfloat16")) == 40
 
 
 def test_all_of_a_batch_is_stored_or_nothing(tmp_path):
-    opened = Database(tmp_path / "file.sqlite")
+    opened = Database(tmp_path / "file.sqlite", tables=[])
     with pytest.raises(sqlite3.Error):
         opened.store([record(shipped(), 5.0), record(shipped(), object(), (8, 8, 8))])
     assert opened.final(format="1,2,128", dtype="bfloat16") == []
@@ -194,7 +196,7 @@ def test_all_of_a_batch_is_stored_or_nothing(tmp_path):
 
 def test_schedules_of_another_version_are_passed_over(tmp_path):
     path = tmp_path / "file.sqlite"
-    opened = Database(path)
+    opened = Database(path, tables=[])
     opened.store([record(shipped(), 5.0), record(shipped("ssmm_sm80_exchange"), 6.0)])
     opened.close()
     connection = sqlite3.connect(path)
@@ -204,7 +206,7 @@ def test_schedules_of_another_version_are_passed_over(tmp_path):
     )
     connection.commit()
     connection.close()
-    found = Database(path).final(format="1,2,128", dtype="bfloat16")
+    found = Database(path, tables=[]).final(format="1,2,128", dtype="bfloat16")
     assert [each.us for each in found] == [6.0]
 
 

@@ -6,7 +6,7 @@ from samoyeds_gen.compiler.ops import Op
 from samoyeds_gen.compiler.plan import Wrapper
 from samoyeds_gen.compiler.text import KernelText, Macros, Swizzled, swizzled
 from samoyeds_gen.compiler.warp_specialised.geometry import SpecialisedPlan
-from samoyeds_gen.compiler.warp_specialised.ops import SendParts, StoreSlices
+from samoyeds_gen.compiler.warp_specialised.ops import Issue, MatrixStep, SendParts, StoreSlices
 
 ROWS = ("_epilogue.cuh.jinja",)
 OPERANDS_A_LINE = 8
@@ -83,6 +83,10 @@ class SpecialisedText(KernelText):
         """Their constraints, a line each."""
         lines = _lines([f'"+f"(acc[{i}])' for i in range(self.plan.geometry.sums)], 4)
         return (f": {lines[0]}", *(f"  {line}" for line in lines[1:]))
+
+    def matrix_step(self, op: Issue, step: MatrixStep) -> str:
+        """The call of one matrix step."""
+        return self.macro(self.wgmma)(op=op, step=step).strip("\n")
 
     def operand(self, position: int) -> str:
         """The operand `position` behind the accumulators."""
