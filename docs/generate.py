@@ -1,18 +1,22 @@
-"""Write docs/directives.md and docs/pictures from the code, or with --check compare them.
+"""Write docs/directives.md, the ladder of docs/hopper.md and docs/pictures, or --check them.
 
 python docs/generate.py [--check]
 """
 
 import inspect
+import re
 import sys
 from pathlib import Path
 
 from samoyeds_gen.compiler import compile_plan
 from samoyeds_gen.formats import Format
 from samoyeds_gen.language import Directives, load_schedule, make_ssmm, schedule
-from samoyeds_gen.pictures import draw_format, draw_pipeline, draw_shared_memory
+from samoyeds_gen.pictures import draw_format, draw_ladder, draw_pipeline, draw_shared_memory
+from samoyeds_gen.tune.ladder_figures import Figures, as_markdown, read_figures
 
 DOCS = Path(__file__).parent
+LADDER = DOCS / "measurements" / "ladder_h200.json"
+PLACE = re.compile(r"(?<=<!-- ladder begin -->\n).*?(?=<!-- ladder end -->)", re.DOTALL)
 
 HEAD = """# Directives
 
@@ -55,12 +59,26 @@ def _paragraph(text: str) -> str:
     return f"```text\n{text}\n```" if picture else text
 
 
+def hopper_page(figures: Figures) -> str:
+    """docs/hopper.md as it stands, with the ladder's tables between their markers."""
+    page = (DOCS / "hopper.md").read_text()
+    return PLACE.sub(lambda found: as_markdown(figures), page)
+
+
 def pages() -> dict[Path, str]:
     """Every generated file of the docs and its text."""
     problem = make_ssmm(Format(1, 2, 64), "bfloat16")
     plan = compile_plan(load_schedule("ssmm_sm80", problem.format, problem.dtype), problem)
+    hopper_problem = make_ssmm(Format(1, 2, 128), "bfloat16")
+    hopper = load_schedule("ssmm_sm90", hopper_problem.format, hopper_problem.dtype)
+    figures = read_figures(LADDER)
     return {
         DOCS / "directives.md": directive_reference(),
+        DOCS / "hopper.md": hopper_page(figures),
+        DOCS / "pictures" / "ladder.svg": draw_ladder(figures),
+        DOCS / "pictures" / "hopper_shared_memory.svg": draw_shared_memory(
+            compile_plan(hopper, hopper_problem)
+        ),
         DOCS / "pictures" / "format.svg": draw_format(problem.format),
         DOCS / "pictures" / "shared_memory.svg": draw_shared_memory(plan),
         DOCS / "pictures" / "pipeline.svg": draw_pipeline(plan),

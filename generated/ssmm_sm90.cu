@@ -19,6 +19,7 @@ constexpr int kConsumers = 2;  // warpgroups that multiply; one more copies
 constexpr int kThreads = 384;  // 128 x (kConsumers + 1)
 constexpr int kGroupRows = 64;  // rows of the matrix unit a warpgroup
 constexpr int kFeaturesPerRow = 2;  // output features of one such row
+constexpr int kWarpFeatures = 32;  // output features a warp
 constexpr int kRasterGroup = 16;  // tile rows walked together
 constexpr int kConsumerRegisters = 240;  // a thread
 constexpr int kProducerRegisters = 24;  // a thread
@@ -49,9 +50,8 @@ constexpr int kSliceStride = 80;  // bytes a token: 16 more keep banks apart
 constexpr int kSliceBytes = 640;  // bytes a slice
 constexpr int kChunkElements = 8;  // outputs in 16 bytes
 constexpr int kSharedBytes = 214552;  // dynamic shared memory
-constexpr int kWarpFeatures = kGroupRows / 4 * kFeaturesPerRow;  // output features a warp
-
 static_assert(kThreads == 128 * (kConsumers + 1), "one warpgroup copies, the others multiply");
+static_assert(kWarpFeatures == kGroupRows / 4 * kFeaturesPerRow, "a warp owns 16 rows of 64");
 static_assert(kTileM == kConsumers * 4 * kWarpFeatures, "warpgroups cover the features of the tile");
 static_assert(kTileN == kParts * kPartTokens, "parts cover the tokens of the tile");
 static_assert(kSums == kPartTokens / 2, "64 rows of a part lie in 128 threads");
@@ -321,6 +321,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   __syncthreads();
+
   if (warpgroup == kConsumers) {
     // Producer.
     registers_for_producer();
@@ -405,11 +406,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
       wgmma_sp_shared_0(acc[0][0], weight_matrix + 0,
           token_matrix + (0 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 0,
           metadata[0]);
-
       wgmma_sp_shared_1(acc[0][0], weight_matrix + 2,
           token_matrix + (0 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 4,
           metadata[0]);
-
       wgmma_commit();
 
       warpgroup_arrive(next_turn, 256);
@@ -444,11 +443,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
       wgmma_sp_shared_0(acc[0][0], weight_matrix + 4,
           token_matrix + (1 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 0,
           metadata[1]);
-
       wgmma_sp_shared_1(acc[0][0], weight_matrix + 6,
           token_matrix + (1 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 4,
           metadata[1]);
-
       wgmma_commit();
 
       warpgroup_arrive(next_turn, 256);
@@ -489,7 +486,6 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
       for (int first = 0; first < kPartTokens; first += kSliceTokens) {
         const int first_token = tile_n * kTileN + part * kPartTokens + first;
-        __syncwarp();
 #pragma unroll
         for (int at = 0; at < kSliceTokens / 2; ++at) {
           const int i = first / 2 + at;
@@ -516,6 +512,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
             stage_pair(to + j * sizeof(Output), result[j], result[j + 1]);
           }
         }
+
         __syncwarp();
 #pragma unroll
         for (int chunk = lane; chunk < kSliceTokens * kTokenChunks; chunk += 32) {
@@ -540,6 +537,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
             }
           }
         }
+        __syncwarp();
       }
     }
   }

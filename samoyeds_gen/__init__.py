@@ -8,15 +8,19 @@ from samoyeds_gen.errors import (
     LaunchError,
     SamoyedsError,
     ScheduleError,
+    TuneError,
 )
 from samoyeds_gen.formats import Format, SparseWeight, encode, load
-from samoyeds_gen.kernel import Kernel, compile
+from samoyeds_gen.kernel import Choice, Kernel
 from samoyeds_gen.language import Schedule
+from samoyeds_gen.tune import AutoKernel, compile
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AutoKernel",
     "CheckError",
+    "Choice",
     "CompileError",
     "Format",
     "FormatError",
@@ -26,6 +30,7 @@ __all__ = [
     "Schedule",
     "ScheduleError",
     "SparseWeight",
+    "TuneError",
     "compile",
     "encode",
     "load",

@@ -60,3 +60,7 @@ class LaunchError(SamoyedsError):
 
 class CheckError(SamoyedsError):
     """A check request that cannot be carried out (unknown example count, profile, device)."""
+
+
+class TuneError(SamoyedsError):
+    """A measurement, search or choice of a schedule that cannot be carried out."""

@@ -7,149 +7,26 @@ for the names of the shipped schedules.
 # ruff: noqa: E501 - sentences are compared whole, so they are written whole
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
+from rule_refusals import BASE, FORMAT, HOPPER_ROWS, RULE_ROWS, Refusal
 
 import samoyeds_gen as sg
 from samoyeds_gen.assets import asset_directory
 from samoyeds_gen.check import check_schedule
-from samoyeds_gen.compiler import RULES, compile_plan, first_violation
+from samoyeds_gen.compiler import RULES
 from samoyeds_gen.compiler.legality import Case
 from samoyeds_gen.formats import Format
-from samoyeds_gen.language import Target, make_ssmm, target_named
+from samoyeds_gen.language import Target, make_ssmm
 from samoyeds_gen.language.schedule import (
-    Cluster,
-    Epilogue,
-    Layout,
-    Overlap,
-    Pack,
-    Pipeline,
-    Resident,
     Schedule,
-    Stationary,
-    Tile,
-    Warps,
 )
 from samoyeds_gen.runtime import compile_source
 
-FORMAT = Format(1, 2, 64)
-BASE = Schedule(
-    name="refused",
-    algorithm="ssmm",
-    target="sm_80",
-    tile=Tile(256, 64, 64),
-    warps=Warps(4, 2),
-    tensorize="mma_sp_m16n8k32",
-    pack=Pack(),
-    layout=Layout("xor_64b", "xor_128b"),
-    stationary=Stationary("exchange"),
-    pipeline=Pipeline(4, "cp_async_16b"),
-)
 SHIPPED = ", ".join(sorted(path.stem for path in asset_directory("schedules").glob("*.py")))
 
-
-@dataclass(frozen=True)
-class Refusal:
-    """`call(path)` must raise a SamoyedsError whose whole text is `message`."""
-
-    name: str
-    call: Callable[[Path], object]
-    message: str
-
-
-def pipeline(**changes):
-    return replace(BASE, pipeline=replace(BASE.pipeline, **changes))
-
-
-def rule(name, message, schedule, *, format=FORMAT, target="sm_80", **problem):
-    def call(path):
-        made = make_ssmm(format, "bfloat16", **problem)
-        assert first_violation(schedule, made, target_named(target)) == name
-        compile_plan(schedule, made, target_named(target))
-
-    return Refusal(f"rule {name}: {message}", call, f"{name}: {message}")
-
-
-HOPPER = Schedule(
-    name="refused",
-    algorithm="ssmm",
-    target="sm_90a",
-    tile=Tile(256, 192, 128),
-    warps=Warps(8, 1),
-    tensorize="wgmma_sp_m64k32",
-    pack=Pack(),
-    layout=Layout("xor_128b", "xor_128b"),
-    stationary=Stationary("prefix"),
-    pipeline=Pipeline(3, "tma"),
-)
-
-
-def hopper(name, message, *, format=FORMAT, on="sm_90a", **changes):
-    return rule(name, message, replace(HOPPER, **changes), format=format, target=on)
-
-
-EXPAND = replace(BASE, stationary=Stationary("expand"))
-PREFIX = replace(BASE, stationary=Stationary("prefix"))
-
-# fmt: off
-RULE_ROWS = [
-    rule("algorithm-known", "algorithm 'gemm' is not one of ssmm; schedule one of these", replace(BASE, algorithm="gemm")),
-    rule("target-order", "a schedule for sm_89 cannot be compiled for sm_80; compile for sm_89 or a later target", replace(BASE, target="sm_89")),
-    rule("target-order", "a schedule for sm_90a cannot be compiled for sm_100a; compile for sm_90a", replace(BASE, target="sm_90a"), target="sm_100a"),
-    rule("warps-count", "8 x 8 warps are 64, more than 32; use fewer warps", replace(BASE, warps=Warps(8, 8))),
-    rule("tile-k", "tile k=32 is not 64 or 128; use k=64 or k=128", replace(BASE, tile=Tile(256, 64, 32))),
-    rule("tile-k", "tile k=256 is not 64 or 128; use k=64 or k=128", replace(BASE, tile=Tile(256, 64, 256))),
-    rule("fold-format", "fold exchange needs N = 1, the format is (2,4,64); use fold='expand'", BASE, format=Format(2, 4, 64)),
-    rule("fold-format", "fold prefix needs M <= 8, the format is (1,16,64); use fold='expand'", PREFIX, format=Format(1, 16, 64)),
-    rule("fold-period", "fold exchange with V=96 changes rows at places that differ from tile to tile of k=64; use fold='expand', or a V that divides tile k or is a multiple of it", BASE, format=Format(1, 2, 96)),
-    rule("fold-period", "fold prefix with V=48 changes rows at places that differ from tile to tile of k=64; use fold='expand', or a V that divides tile k or is a multiple of it", PREFIX, format=Format(1, 2, 48)),
-    rule("fold-atom", "one mma_sp_m16n8k32 step of k=32 would span 2 sub-rows of V=16; use atoms.MMA_SP_M16N8K16, or fold='expand'", BASE, format=Format(1, 2, 16)),
-    rule("fold-step", "fold expand needs a k32 step, mma_sp_m16n8k16 has k=16; use atoms.MMA_SP_M16N8K32", replace(EXPAND, tensorize="mma_sp_m16n8k16")),
-    rule("tile-m", "tile m=200 is not a multiple of 128 = 16 rows x 2 features x 4 warps; use m=128 or m=256, or other warps", replace(BASE, tile=Tile(200, 64, 64))),
-    rule("tile-m", "tile m=64 is not a multiple of 128 = 16 rows x 2 features x 4 warps; use m=128, or other warps", replace(BASE, tile=Tile(64, 64, 64))),
-    rule("tile-m", "tile m=72 is not a multiple of 64 = 16 rows x 1 features x 4 warps; use m=64 or m=128, or other warps", replace(EXPAND, tile=Tile(72, 64, 64))),
-    rule("tile-n", "tile n=60 is not a multiple of 16 = 8 tokens x 2 warps; use n=64, or other warps", replace(BASE, tile=Tile(256, 60, 64))),
-    rule("copy-rows", "32 threads do not copy whole groups of 8 token rows of 128 bytes, which takes a multiple of 64; use 2 warps, or a smaller tile k", replace(BASE, warps=Warps(1, 1), tile=Tile(32, 8, 64))),
-    rule("copy-rows", "64 threads do not copy whole groups of 8 token rows of 256 bytes, which takes a multiple of 128; use 4 warps, or a smaller tile k", replace(BASE, warps=Warps(1, 2), tile=Tile(32, 16, 128))),
-    rule("ring-depth", "pipeline stages=1 is outside 2..12; use at least two stages", pipeline(stages=1)),
-    rule("ring-depth", "pipeline stages=13 is outside 2..12; use fewer stages", pipeline(stages=13)),
-    rule("fragment-buffers", "pipeline fragments=3 is not 1 or 2; use fragments=2, or fragments=1 to save registers", pipeline(fragments=3)),
-    rule("swizzle-row", "weight.data rows take 64 bytes at tile k=64, xor_128b is for rows of 128; use layouts.XOR_64B", replace(BASE, layout=Layout("xor_128b", "xor_128b"))),
-    rule("swizzle-row", "tokens rows take 128 bytes at tile k=64, xor_64b is for rows of 64; use layouts.XOR_128B", replace(BASE, layout=Layout("xor_64b", "xor_64b"))),
-    rule("resident-threads", "9 resident CTAs of 256 threads exceed the 2048 of a sm_80 SM; ask for fewer CTAs", replace(BASE, resident=replace(BASE.resident, ctas=9))),
-    rule("registers", "about 398 registers a thread are needed, 255 are there for 64 threads x 1 CTAs; use a smaller tile or more warps", replace(BASE, warps=Warps(1, 2))),
-    rule("registers", "about 134 registers a thread are needed, 64 are there for 256 threads x 4 CTAs; use a smaller tile or more warps", replace(BASE, resident=replace(BASE.resident, ctas=4))),
-    rule("shared-limit", "12 stages of 17920 bytes take 215040, sm_80 has 165888 for the ring of a CTA; use stages=9", pipeline(stages=12)),
-    rule("warp-matrix", "wgmma_sp_m64k32 is a warpgroup's matrix step, cp_async_16b copies feed warps; use atoms.MMA_SP_M16N8K32, or copy=atoms.TMA", replace(BASE, target="sm_90a", tensorize="wgmma_sp_m64k32"), target="sm_90a"),
-    rule("shared-limit", "7 stages of 17920 bytes take 125440, sm_86 has 100352 for the ring of a CTA; use stages=5", pipeline(stages=7), target="sm_86"),
-]
-HOPPER_ROWS = [
-    hopper("warpgroup-matrix", "copies by tma feed warpgroups, mma_sp_m16n8k32 is a warp's matrix step; use atoms.WGMMA_SP_M64K32, or copy=atoms.CP_ASYNC_16B", tensorize="mma_sp_m16n8k32"),
-    hopper("atom-target", "wgmma_sp_m64k32 exists on sm_90a alone, the target is sm_100a; choose the target sm_90a, or another atom", on="sm_100a", target="sm_80"),
-    hopper("warpgroups", "6 x 1 warps are not two to four warpgroups of 4 x 1 warps; use warps(m=8, 12 or 16, n=1)", warps=Warps(6, 1)),
-    hopper("warpgroups", "4 x 2 warps are not two to four warpgroups of 4 x 1 warps; use warps(m=8, 12 or 16, n=1)", warps=Warps(4, 2)),
-    hopper("warpgroup-fold", "fold exchange moves accumulators, which wgmma keeps in place; use fold='prefix' or fold='expand'", stationary=Stationary("exchange")),
-    hopper("warpgroup-fold", "fold prefix needs N = 1, the format is (2,4,64); use fold='expand'", format=Format(2, 4, 64)),
-    hopper("warpgroup-tile-k", "tile k=192 is not 64 or 128; use k=64 or k=128", tile=Tile(256, 192, 192)),
-    hopper("warpgroup-period", "fold prefix with V=96 changes rows inside a step of k=32 or at places that differ from tile to tile of k=128; use fold='expand'", format=Format(1, 2, 96)),
-    hopper("warpgroup-period", "fold prefix with V=16 changes rows inside a step of k=32 or at places that differ from tile to tile of k=128; use fold='expand'", format=Format(1, 2, 16)),
-    hopper("warpgroup-tile-m", "tile m=128 is not 256 = 64 rows x 2 features x 2 warpgroups; use m=256, or other warps", tile=Tile(128, 192, 128)),
-    hopper("warpgroup-tile-n", "tile n=264 is not a multiple of 8 x 1 parts up to 256; use another tile n or split", tile=Tile(256, 264, 128)),
-    hopper("warpgroup-tile-n", "tile n=200 is not a multiple of 8 x 2 parts up to 256; use another tile n or split", tile=Tile(256, 200, 128), overlap=Overlap(2)),
-    hopper("warpgroup-tile-n", "epilogue tokens=12 is not a multiple of 8; use epilogue(tokens=16)", epilogue=Epilogue(12)),
-    hopper("warpgroup-layout", "weight.data has the swizzle xor_64b, TMA and wgmma share xor_128b at tile k=128; use layouts.XOR_128B", layout=Layout("xor_64b", "xor_128b")),
-    hopper("warpgroup-layout", "tokens has the swizzle xor_256b, TMA and wgmma share xor_128b at tile k=128; use layouts.XOR_128B", layout=Layout("xor_128b", "xor_256b")),
-    hopper("one-cta", "resident ctas=2, a warp-specialised CTA takes an SM for itself; use resident(ctas=1)", resident=Resident(2)),
-    hopper("cluster-shares", "cluster m=3 is not 1, 2 or 4 with 192 tokens in 3 shares of 8; use another cluster or tile n", cluster=Cluster(3)),
-    hopper("warpgroup-registers", "about 280 registers a thread are needed, 240 are there for 2 warpgroups beside a producer; use a smaller tile n", tile=Tile(256, 256, 128)),
-    hopper("warpgroup-shared", "4 stages of 67712 bytes take 270848, sm_90a has 220160 beside 10240 bytes of output slices; use stages=3", pipeline=Pipeline(4, "tma")),
-]
-# fmt: on
 
 GOOD = """\
 from samoyeds_gen.language import atoms, layouts, schedule
@@ -193,9 +70,9 @@ FILE_ROWS = [
     file_row("stationary in shared memory", "{path}/mine.py:10: stationary: stationary(out) got space='shared'; use space='registers'", 'space="registers"', 'space="shared"'),
     file_row("stationary tokens", "{path}/mine.py:10: stationary: stationary does not apply to 'tokens'; apply it to one of out, weight.metadata", "stationary(out", "stationary(tokens"),
     file_row("atom by name", "{path}/mine.py:9: tensorize: tensorize takes a matrix atom, not 'mma_sp_m16n8k32'; use atoms.MMA_SP_M16N8K32, atoms.MMA_SP_M16N8K16 or atoms.WGMMA_SP_M64K32", "atoms.MMA_SP_M16N8K32", '"mma_sp_m16n8k32"'),
-    file_row("copy by name", "{path}/mine.py:11: pipeline: pipeline takes a copy atom, not 'cp.async'; use copy=atoms.CP_ASYNC_16B or copy=atoms.TMA", "copy=atoms.CP_ASYNC_16B", 'copy="cp.async"'),
+    file_row("copy by name", "{path}/mine.py:11: pipeline: pipeline takes a copy atom, not 'cp.async'; use copy=atoms.CP_ASYNC_16B, atoms.TMA or atoms.LDG_STREAM_16B", "copy=atoms.CP_ASYNC_16B", 'copy="cp.async"'),
     file_row("pack order", "{path}/mine.py:12: pack: pack(weight.metadata) got order='row', gather=None; use order='fragment'", END, MORE + 'pack(weight.metadata, order="row")\n'),
-    file_row("pack of out", "{path}/mine.py:12: pack: pack does not apply to 'out'; apply it to one of weight.metadata, tokens", END, MORE + 'pack(out, order="fragment")\n'),
+    file_row("pack of out", "{path}/mine.py:12: pack: pack does not apply to 'out'; apply it to one of weight.metadata, weight.data, tokens", END, MORE + 'pack(out, order="fragment")\n'),
     file_row("layout of out", "{path}/mine.py:12: layout: layout(out) got order='feature_major', space=None, swizzle=None; use order='token_major'", END, MORE + 'layout(out, order="feature_major")\n'),
     file_row("layout space", "{path}/mine.py:12: layout: layout(tokens) got space='local', swizzle=Swizzle(name='xor_128b', bits=3, shift=3, row_bytes=128), order=None; use space='shared' and a swizzle of language.layouts", END, MORE + 'layout(tokens, space="local", swizzle=layouts.XOR_128B)\n'),
     file_row("layout without swizzle", "{path}/mine.py:12: layout: layout(weight.data) got space='shared', swizzle=None, order=None; use space='shared' and a swizzle of language.layouts", END, MORE + 'layout(weight.data, space="shared")\n'),
@@ -234,7 +111,7 @@ JSON_ROWS = [
     json_row("boolean", "{path}/s.json:1: json: schedule.warps.m is True, not of type int; write the schedule with Schedule.to_json()", lambda data: data["warps"].update(m=True)),
     json_row("word", "{path}/s.json:1: json: schedule.stationary.fold is 'rotate', not one of 'exchange', 'prefix', 'expand'; write the schedule with Schedule.to_json()", lambda data: data["stationary"].update(fold="rotate")),
     json_row("atom", "atom-known: matrix atom 'wgmma' is not one of mma_sp_m16n8k32, mma_sp_m16n8k16, wgmma_sp_m64k32; use one of mma_sp_m16n8k32, mma_sp_m16n8k16, wgmma_sp_m64k32", lambda data: data.update(tensorize="wgmma")),
-    json_row("copy atom", "atom-known: copy atom 'bulk' is not one of cp_async_16b, tma; use one of cp_async_16b, tma", lambda data: data["pipeline"].update(copy="bulk")),
+    json_row("copy atom", "atom-known: copy atom 'bulk' is not one of cp_async_16b, tma, ldg_stream_16b; use one of cp_async_16b, tma, ldg_stream_16b", lambda data: data["pipeline"].update(copy="bulk")),
     json_row("swizzle", "swizzle: swizzle 'zigzag' is not one of linear, xor_32b, xor_64b, xor_128b, xor_256b; use one of linear, xor_32b, xor_64b, xor_128b, xor_256b", lambda data: data["layout"].update(tokens="zigzag")),
     json_row("target", "target-known: target 'sm_75' is not one of sm_80, sm_86, sm_89, sm_90a, sm_100a, sm_120a; use one of sm_80, sm_86, sm_89, sm_90a, sm_100a, sm_120a", lambda data: data.update(target="sm_75")),
     json_row("zero tile", "numbers-positive: tile m=0 is not a positive integer; give m as an integer from 1", lambda data: data["tile"].update(m=0)),

@@ -4,12 +4,14 @@ Decides what is drawn and how it shrinks: to one feature, one token, one column,
 """
 
 from dataclasses import dataclass, replace
-from math import lcm, prod
+from math import prod
 
 from hypothesis import assume
 from hypothesis import strategies as st
 
 from samoyeds_gen.check.cases import Case
+from samoyeds_gen.check.specialised import specialised
+from samoyeds_gen.check.streams import streams
 from samoyeds_gen.compiler import Plan, first_violation
 from samoyeds_gen.formats import Format
 from samoyeds_gen.kernel.simulated import PROCESSORS
@@ -22,17 +24,8 @@ from samoyeds_gen.language import (
     layouts,
     make_ssmm,
 )
-from samoyeds_gen.language.atoms import MATRIX_ATOMS, TMA
-from samoyeds_gen.language.schedule import (
-    Cluster,
-    Epilogue,
-    Fold,
-    Layout,
-    Overlap,
-    Stationary,
-    Tile,
-    Warps,
-)
+from samoyeds_gen.language.atoms import LDG_STREAM_16B, MATRIX_ATOMS, TMA
+from samoyeds_gen.language.schedule import Fold, Layout, Stationary, Tile, Warps
 
 RATIOS = ((1, 1), (1, 2), (2, 4), (1, 4), (4, 8), (8, 16))
 LENGTHS = (16, 32, 64, 128)
@@ -64,6 +57,7 @@ class Scope:
     `tile` is (m, n, k); `columns` are values of k, such as a V-block, the ring, a fold word. `rows`
     and `tokens` are values of m and n beside the tile's own, such as a warpgroup's share, a
     cluster, or for persistent kernels, which have `ctas` > 0, as many tiles as there are CTAs.
+    The simulator takes `work` multiply-adds, whole tiles counted, in a tenth of a second.
     """
 
     tile: tuple[int, int, int]
@@ -72,24 +66,27 @@ class Scope:
     rows: tuple[int, ...] = ()
     tokens: tuple[int, ...] = ()
     ctas: int = 0
+    work: int = TILE_WORK
 
     @classmethod
     def of(cls, plan: Plan) -> "Scope":
         """The scope of a compiled kernel."""
-        k, stages, v = plan.tile[2], plan.schedule.pipeline.stages, plan.problem.format.v
-        word = max(1, plan.geometry.tiles_per_word) * k
-        columns = {v, k, k * (stages - 1), k * stages, word, 2 * word}
+        k, stages, v = plan.tile[2], plan.ring_depth, plan.problem.format.v
+        s, cluster = plan.schedule, plan.cluster
+        word, ring = max(1, plan.geometry.tiles_per_word) * k, s.split.k * k
+        columns = {v, k, ring * (stages - 1), ring * stages, word, 2 * word}
         scope = cls(plan.tile, tuple(sorted(columns)), plan.problem.index is not None)
-        if not plan.persistent:
+        if s.pipeline.copy != TMA.name:
             return scope
         tile_m, tile_n, _ = plan.tile
-        s, cluster = plan.schedule, plan.cluster
-        ctas = max(1, PROCESSORS // cluster) * cluster
+        group = plan.cluster // plan.share
+        ctas = max(1, PROCESSORS // cluster) * group if plan.persistent else 0
         return replace(
             scope,
-            rows=(tile_m // (s.warps.m // 4), tile_m * cluster, tile_m * ctas),
+            rows=(tile_m // (s.warps.m // 4), tile_m * group, tile_m * ctas),
             tokens=(s.epilogue.tokens, tile_n // s.overlap.split),
             ctas=ctas,
+            work=WARPGROUP_WORK,
         )
 
     def affordable(self, m: int, k: int, n: int) -> bool:
@@ -98,8 +95,7 @@ class Scope:
             -(-size // tile) for size, tile in zip((m, n, k), self.tile, strict=True)
         )
         work = across * down * steps * prod(self.tile)
-        most = WARPGROUP_WORK if self.ctas else TILE_WORK
-        return steps <= TILE_STEPS and (work <= most or across * down * steps <= 4)
+        return steps <= TILE_STEPS and (work <= self.work or across * down * steps <= 4)
 
 
 def formats() -> st.SearchStrategy[Format]:
@@ -197,42 +193,15 @@ def schedules(
 
     At most `most` fragments a warp along either side, so that they compile quickly.
     """
-    varied = _specialised if base.pipeline.copy == TMA.name else _ring
+    others = {LDG_STREAM_16B.name: streams, TMA.name: specialised}
+    varied = others.get(base.pipeline.copy, _rings)
     schedule = draw(varied(base, problem, most))
     assume(first_violation(schedule, problem, target) is None)
     return schedule
 
 
 @st.composite
-def _specialised(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Schedule:
-    """Warp-specialised variations; tiles of at most 32 * `most` tokens."""
-    f = problem.format
-    k = draw(st.sampled_from((64, 128)))
-    adds = f.n == 1 and f.v % 32 == 0 and (f.v % k == 0 or k % f.v == 0) and not f.plain
-    fold: Fold = draw(st.sampled_from(("prefix", "prefix", "expand"))) if adds else "expand"
-    consumers = draw(st.integers(2, 4))
-    split, cluster = draw(st.sampled_from((1, 2, 3))), draw(st.sampled_from((1, 2, 4)))
-    step = 8 * lcm(split, cluster)
-    return replace(
-        base,
-        tile=Tile(
-            64 * consumers * (f.m if fold == "prefix" else 1),
-            step * draw(st.integers(1, max(1, 32 * most // step))),
-            k,
-        ),
-        warps=Warps(4 * consumers, 1),
-        layout=Layout(layouts.swizzle_for_row(k).name, layouts.XOR_128B.name),
-        stationary=Stationary(fold),
-        pipeline=replace(base.pipeline, stages=draw(st.integers(2, 4))),
-        overlap=Overlap(split, draw(st.booleans())),
-        cluster=Cluster(cluster),
-        epilogue=Epilogue(8 * draw(st.integers(1, 3))),
-        raster=replace(base.raster, group=draw(st.sampled_from((1, 2, 8)))),
-    )
-
-
-@st.composite
-def _ring(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Schedule:
+def _rings(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Schedule:
     f = problem.format
     folded = f.n == 1 and f.m <= 8
     fold: Fold = draw(st.sampled_from(FOLDS)) if folded else "expand"

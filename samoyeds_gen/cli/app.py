@@ -10,14 +10,17 @@ from typing import Annotated
 import typer
 
 from samoyeds_gen.cli import (
+    advising,
     benching,
     checking,
     compiling,
     emitting,
     explaining,
+    laddering,
     listing,
     running,
     starting,
+    tuning,
 )
 from samoyeds_gen.cli.console import complain
 from samoyeds_gen.errors import SamoyedsError
@@ -38,6 +41,9 @@ app.command("check")(checking.check)
 app.command("run")(running.run)
 app.command("explain")(explaining.explain)
 app.command("bench")(benching.bench)
+app.command("tune")(tuning.tune)
+app.command("advise")(advising.advise)
+app.command("ladder")(laddering.ladder)
 
 
 def _version(wanted: bool) -> None:

@@ -8,12 +8,14 @@ from samoyeds_gen.cli.options import (
     DEFAULT_DTYPE,
     DEFAULT_FORMAT,
     DtypeText,
-    File,
     FormatText,
     Json,
+    MaybeFile,
     Request,
+    ShapeText,
     TargetText,
-    resolve,
+    parse_shape,
+    resolve_or_choose,
 )
 from samoyeds_gen.compiler import Plan, compile_plan, emit
 from samoyeds_gen.runtime import Build, compile_source, require_clean
@@ -30,18 +32,21 @@ class Compilation:
 
 
 def compile_schedule(
-    file: File,
+    file: MaybeFile = None,
+    shape: ShapeText = None,
     format: FormatText = DEFAULT_FORMAT,
     dtype: DtypeText = DEFAULT_DTYPE,
     target: TargetText = None,
     json: Json = False,
 ) -> None:
     """Compile a schedule and print its resource report and the time it took; needs no GPU."""
-    made = make(resolve(file, format, dtype, target))
+    wanted = None if shape is None else parse_shape(shape)
+    request = resolve_or_choose(file, format, dtype, target, wanted)
+    made = make(request)
     if json:
-        print_json(as_json(made))
+        print_json({**as_json(made), "choice": str(request.choice)})
     else:
-        print_facts(facts(made))
+        print_facts([*facts(made), ("choice", request.choice)])
     require_clean(made.build.report, allow_spills=made.plan.schedule.resident.spills)
 
 

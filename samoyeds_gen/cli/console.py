@@ -85,3 +85,19 @@ def progress(doing: str) -> Iterator[Callable[[int, int], None]]:
     with bar:
         task = bar.add_task(doing, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def steps(doing: str) -> Iterator[Callable[[int, int, str], None]]:
+    """As `progress`, with a sentence for each step: callback (done, total, sentence).
+
+    Sentences are printed on stderr, with or without a terminal, since such work takes minutes.
+    """
+    console = stderr()
+    with progress(doing) as advance:
+
+        def report(done: int, total: int, sentence: str) -> None:
+            advance(done, total)
+            console.print(f"{done}/{total} {sentence}")
+
+        yield report

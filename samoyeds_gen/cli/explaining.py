@@ -44,7 +44,7 @@ def explain(
     machine_code = disassemble(made.build.cubin) if sass else ""
     print_section("schedule", str(plan.schedule))
     print_section("plan", print_plan(plan))
-    graph = mermaid(plan.loop, plan.schedule.pipeline.stages)
+    graph = mermaid(plan.loop, plan.ring_depth)
     print_section("dependences of the loop (mermaid)", graph)
     if source:
         print_section(plan.source_name, made.source)
@@ -67,7 +67,7 @@ def explain(
 def small_shape(made: Compilation) -> tuple[int, int, int]:
     """m, k, n of one CTA's output, with a k long enough to refill the ring."""
     m, n, k = made.plan.tile
-    tiles = made.plan.schedule.pipeline.stages + 2
+    tiles = made.plan.ring_depth + 2
     v = made.plan.problem.format.v
     return m, -(-max(k * tiles, 2 * v) // v) * v, n
 

@@ -1,14 +1,24 @@
 """The options that commands share, and what they mean together."""
 
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from samoyeds_gen.errors import LaunchError
 from samoyeds_gen.formats import Format
-from samoyeds_gen.kernel import choose_target
-from samoyeds_gen.language import Schedule, Ssmm, Target, load_schedule, make_ssmm
+from samoyeds_gen.kernel import Choice, choose_target, given
+from samoyeds_gen.language import (
+    Schedule,
+    Ssmm,
+    Target,
+    load_schedule,
+    make_ssmm,
+    target_named,
+)
+from samoyeds_gen.tune import Task, open_database, present_machine, rank
 
 
 class Device(StrEnum):
@@ -23,6 +33,14 @@ File = Annotated[
     str,
     typer.Argument(
         metavar="FILE", help="A schedule file (.py or .json), or the name of a shipped schedule."
+    ),
+]
+MaybeFile = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[FILE]",
+        help="A schedule file (.py or .json), or the name of a shipped schedule; without one the "
+        "tuning table and the model choose for the shape.",
     ),
 ]
 FormatText = Annotated[
@@ -43,6 +61,10 @@ DeviceChoice = Annotated[
     Device,
     typer.Option("--device", help="auto: the GPU if there is one, else the simulator (cpu)."),
 ]
+ShapeText = Annotated[
+    str | None,
+    typer.Option("--shape", "-s", metavar="M,K,N", help="Choose for this shape, without FILE."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 
 DEFAULT_FORMAT = "1,2,64"
@@ -51,11 +73,12 @@ DEFAULT_DTYPE = "bf16"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A schedule file, resolved for one format, dtype and target."""
+    """A schedule, given or chosen, for one format, dtype and target."""
 
     schedule: Schedule
     problem: Ssmm
     target: Target
+    choice: Choice
 
 
 def resolve(
@@ -75,4 +98,43 @@ def resolve(
     schedule = load_schedule(file, problem.format, problem.dtype)
     if target is None and own_target:
         target = schedule.target
-    return Request(schedule, problem, choose_target(schedule, problem, target))
+    return Request(schedule, problem, choose_target(schedule, problem, target), given(schedule))
+
+
+def resolve_or_choose(
+    file: str | None,
+    format: str,
+    dtype: str,
+    target: str | None,
+    shape: tuple[int, int, int] | None,
+    *,
+    index: Literal["int32", "int64"] | None = None,
+) -> Request:
+    """As `resolve`; without a file, what `compile` without a schedule would take for the shape.
+
+    `index` is the type of a selection, if there is one. Raises SamoyedsError, and a usage error
+    when there is neither file nor shape.
+    """
+    if file is not None:
+        return resolve(file, format, dtype, target)
+    if shape is None:
+        raise typer.BadParameter("give FILE, or --shape to have one chosen", param_hint="FILE")
+    problem = make_ssmm(Format.parse(format), dtype)
+    machine = present_machine(target)
+    task = Task(machine, target_named(machine.target), replace(problem, index=index), shape)
+    with closing(open_database()) as database:
+        choice = rank(task, database)[0]
+    return Request(choice.schedule, problem, task.target, choice)
+
+
+def parse_shape(text: str) -> tuple[int, int, int]:
+    """Read "m,k,n"; LaunchError for anything but three positive integers."""
+    try:
+        m, k, n = (int(part) for part in text.split(","))
+    except ValueError:
+        m = k = n = 0
+    if min(m, k, n) < 1:
+        raise LaunchError(
+            f"shape {text!r} is not three positive integers m,k,n", remedy="write it as 256,512,64"
+        )
+    return m, k, n

@@ -3,7 +3,7 @@
 import sys
 import time
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
@@ -16,11 +16,12 @@ from samoyeds_gen.cli.options import (
     Device,
     DeviceChoice,
     DtypeText,
-    File,
     FormatText,
     Json,
+    MaybeFile,
     TargetText,
-    resolve,
+    parse_shape,
+    resolve_or_choose,
 )
 from samoyeds_gen.errors import LaunchError
 from samoyeds_gen.formats import ELEMENTS, SparseWeight, encode
@@ -64,10 +65,10 @@ class Comparison:
 
 
 def run(
-    file: File,
     shape: Annotated[
         str, typer.Option("--shape", "-s", metavar="M,K,N", help="Features, inputs, tokens.")
     ],
+    file: MaybeFile = None,
     tokens: Annotated[
         int | None,
         typer.Option("--tokens", metavar="T", help="Select the n tokens from T of them."),
@@ -81,9 +82,10 @@ def run(
 ) -> None:
     """Run random data through a schedule's kernel and compare with the reference."""
     shape_ = parse_shape(shape)
-    request = resolve(file, format, dtype, target)
-    kernel = Kernel(request.schedule, request.problem, request.target)
-    variant = kernel.variant(index=None if tokens is None else "int64")
+    index: Literal["int64"] | None = None if tokens is None else "int64"
+    request = resolve_or_choose(file, format, dtype, target, shape_, index=index)
+    kernel = Kernel(request.schedule, request.problem, request.target, request.choice)
+    variant = kernel.variant(index=index)
     on_gpu = device is Device.GPU or (device is Device.AUTO and driver_present())
     if device is Device.GPU:
         require_driver()
@@ -103,7 +105,7 @@ def run(
         sys.stdout.flush()
         raise LaunchError(
             f"{result.wrong} elements are out of bounds, the worst by {result.ratio:.3g} times",
-            remedy=f"samoyeds-gen check {file} finds the smallest case",
+            remedy=f"samoyeds-gen check {file or kernel.schedule.name} finds the smallest case",
         )
 
 
@@ -115,6 +117,7 @@ def _print_text(
     facts = [
         ("device", _device(launch)),
         ("kernel", repr(kernel)),
+        ("choice", kernel.choice),
         ("problem", f"m={m}, k={k}, n={data.n}{chosen}"),
         (
             "call",
@@ -136,6 +139,7 @@ def _print_json(
     facts: dict[str, object] = {
         "device": _device(launch),
         "kernel": repr(kernel),
+        "choice": str(kernel.choice),
         "m": m,
         "k": k,
         "n": data.n,
@@ -151,19 +155,6 @@ def _print_json(
 
 def _device(launch: float | None) -> str:
     return "simulator" if launch is None else str(device_info())
-
-
-def parse_shape(text: str) -> tuple[int, int, int]:
-    """Read "m,k,n"; LaunchError for anything but three positive integers."""
-    try:
-        m, k, n = (int(part) for part in text.split(","))
-    except ValueError:
-        m = k = n = 0
-    if min(m, k, n) < 1:
-        raise LaunchError(
-            f"shape {text!r} is not three positive integers m,k,n", remedy="write it as 256,512,64"
-        )
-    return m, k, n
 
 
 def make_data(kernel: Kernel, shape: tuple[int, int, int], tokens: int | None, seed: int) -> Data:

@@ -135,6 +135,7 @@ class KernelPlan(Generic[G]):
     boxes: tuple[Box, ...] = ()
     persistent: bool = False
     cluster: int = 1
+    share: int = 1
     buffers: tuple[Buffer, ...] = ()
     constants: tuple[ConstantGroup, ...] = ()
     wrappers: tuple[Wrapper, ...] = ()
@@ -144,6 +145,7 @@ class KernelPlan(Generic[G]):
     loop: tuple[Op, ...] = ()
     epilogue: tuple[Op, ...] = ()
     shared_bytes: int = 0
+    rows_on_y: bool = False
 
     @property
     def packing_key(self) -> str:
@@ -152,6 +154,11 @@ class KernelPlan(Generic[G]):
             f"{each.source} {each.rows} {each.row_multiple} {each.k_multiple} {each.fold}"
             for each in self.packings
         )
+
+    def takes(self, source: str) -> bool:
+        """Whether a parameter, or a tensor map of one, needs what the launcher calls `source`."""
+        named = (*(each.source for each in self.parameters), *(each.operand for each in self.boxes))
+        return source in named
 
     @property
     def source_name(self) -> str:
@@ -164,15 +171,38 @@ class KernelPlan(Generic[G]):
         tile = self.schedule.tile
         return tile.m, tile.n, tile.k
 
+    @property
+    def ring_depth(self) -> int:
+        """How many tiles of tokens lie in shared memory."""
+        return self.buffer("token_ring").shape[0]
+
     def grid(self, m: int, n: int, processors: int) -> tuple[int, int, int]:
-        """CTAs for an m x n output: one a tile, walked in raster order; persistent ones walk the
-        tiles themselves, one CTA for each of the GPU's `processors`, in whole clusters.
+        """CTAs for an m x n output: one a tile in raster order, or rows of tiles on the y axis.
+
+        On the x axis lie then the token tiles of a row, each as often as k is split. Persistent
+        CTAs walk the tiles themselves, one a processor of the GPU, in whole clusters.
         """
-        tile, cluster = self.schedule.tile, self.cluster
-        groups = -(-m // (tile.m * cluster)) * -(-n // tile.n)
+        down, across = self._tiles(m, n)
+        if self.rows_on_y:
+            return (across * self.schedule.split.k, down, 1)
+        groups = -(-down * self.share // self.cluster) * across
         if self.persistent:
-            groups = min(groups, max(1, processors // cluster))
-        return (groups * cluster, 1, 1)
+            groups = min(groups, max(1, processors // self.cluster))
+        return (groups * self.cluster, 1, 1)
+
+    def split_storage(self, m: int, n: int) -> tuple[int, int]:
+        """What CTAs that split k exchange for an m x n output: float32 sums, and 32-bit tickets.
+
+        Tickets are zero before a launch and again after it. (0, 0) where nothing is split.
+        """
+        tile, splits = self.schedule.tile, self.schedule.split.k
+        down, across = self._tiles(m, n)
+        tiles = down * across if self.takes("split.tickets") else 0
+        return tiles * splits * tile.m * tile.n, tiles
+
+    def _tiles(self, m: int, n: int) -> tuple[int, int]:
+        tile = self.schedule.tile
+        return -(-m // tile.m), -(-n // tile.n)
 
     def buffer(self, name: str) -> Buffer:
         """The buffer of this name; KeyError if there is none."""

@@ -61,6 +61,7 @@ def numbers_positive(case: Case) -> Violation | None:
         ("overlap", s.overlap),
         ("cluster", s.cluster),
         ("epilogue", s.epilogue),
+        ("split", s.split),
     ):
         for field in dataclasses.fields(value):
             number = getattr(value, field.name)
@@ -122,10 +123,12 @@ def atom_target(case: Case) -> Violation | None:
 def warps_count(case: Case) -> Violation | None:
     """A CTA has at most 1024 threads."""
     warps = case.schedule.warps
-    if warps.m * warps.n <= MAX_WARPS:
+    count = warps.m * warps.n * warps.k
+    if count <= MAX_WARPS:
         return None
+    product = f"{warps.m} x {warps.n}" + (f" x {warps.k}" if warps.k > 1 else "")
     return Violation(
-        f"{warps.m} x {warps.n} warps are {warps.m * warps.n}, more than {MAX_WARPS}",
+        f"{product} warps are {count}, more than {MAX_WARPS}",
         "use fewer warps",
         "warps",
     )

@@ -6,11 +6,11 @@ A new pipeline shape is one package beside `ring`, one template file, and one ro
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from samoyeds_gen.compiler import ring, warp_specialised
+from samoyeds_gen.compiler import ring, stream, warp_specialised
 from samoyeds_gen.compiler.plan import Pass, Plan
 from samoyeds_gen.compiler.rules import Rule
 from samoyeds_gen.compiler.text import KernelText
-from samoyeds_gen.language.atoms import CP_ASYNC_16B, TMA, copy_atom_named
+from samoyeds_gen.language.atoms import CP_ASYNC_16B, LDG_STREAM_16B, TMA, copy_atom_named
 from samoyeds_gen.language.kernels import Ssmm
 from samoyeds_gen.language.schedule import Schedule
 from samoyeds_gen.language.targets import Target
@@ -53,7 +53,18 @@ WARP_SPECIALISED = PipelineShape(
     warp_specialised.name_constants,
     warp_specialised.SpecialisedText,
 )
-SHAPES = (RING, WARP_SPECIALISED)
+STREAM = PipelineShape(
+    LDG_STREAM_16B.name,
+    stream.RULES,
+    stream.lower,
+    stream.add_buffers,
+    stream.add_operations,
+    stream.order_loop,
+    stream.verify_synchronisation,
+    stream.name_constants,
+    stream.StreamText,
+)
+SHAPES = (RING, WARP_SPECIALISED, STREAM)
 
 
 def shape_of(schedule: Schedule) -> PipelineShape:

@@ -10,6 +10,12 @@ from samoyeds_gen.formats.expand import expand_slots
 from samoyeds_gen.formats.format import Format
 from samoyeds_gen.formats.fragments import fragment_metadata
 from samoyeds_gen.formats.prefix import selector_words
+from samoyeds_gen.formats.stream import (
+    fragment_data,
+    offset_columns,
+    paired_metadata,
+    row_offsets,
+)
 from samoyeds_gen.formats.warpgroup import warpgroup_words
 from samoyeds_gen.formats.weight import SparseWeight, load
 
@@ -20,8 +26,12 @@ __all__ = [
     "canonical_dtype",
     "encode",
     "expand_slots",
+    "fragment_data",
     "fragment_metadata",
     "load",
+    "offset_columns",
+    "paired_metadata",
+    "row_offsets",
     "selector_words",
     "swap_codes",
     "warpgroup_words",

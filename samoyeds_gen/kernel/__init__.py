@@ -1,6 +1,30 @@
 """The callable kernel: arguments checked, weights packed and cached, simulator or GPU chosen."""
 
-from samoyeds_gen.kernel.kernel import Kernel, Variant, build_variant, choose_target, compile
+from samoyeds_gen.kernel.arguments import Call, describe_call
+from samoyeds_gen.kernel.choice import Choice, given
+from samoyeds_gen.kernel.kernel import (
+    Device,
+    Kernel,
+    Variant,
+    build_variant,
+    choose_target,
+    compile,
+)
+from samoyeds_gen.kernel.packing import share_packings, streamed_bytes
 from samoyeds_gen.kernel.simulated import WORK_LIMIT
 
-__all__ = ["WORK_LIMIT", "Kernel", "Variant", "build_variant", "choose_target", "compile"]
+__all__ = [
+    "WORK_LIMIT",
+    "Call",
+    "Choice",
+    "Device",
+    "Kernel",
+    "Variant",
+    "build_variant",
+    "choose_target",
+    "compile",
+    "describe_call",
+    "given",
+    "share_packings",
+    "streamed_bytes",
+]

@@ -12,6 +12,7 @@ from samoyeds_gen.compiler import Plan, compile_plan, emit, first_violation
 from samoyeds_gen.errors import LaunchError
 from samoyeds_gen.formats import Format, SparseWeight
 from samoyeds_gen.kernel.arguments import Call, describe_call
+from samoyeds_gen.kernel.choice import Choice, given
 from samoyeds_gen.kernel.launched import Launcher
 from samoyeds_gen.kernel.repeat import Repeat
 from samoyeds_gen.kernel.simulated import require_simulable, simulate
@@ -69,13 +70,17 @@ class Kernel:
     """`kernel(w, tokens, selection)`: out[i] = scale[i] * act(w @ tokens[selection[i]] + bias).
 
     Made by `compile`. `schedule`, `problem` (without per-call options) and `target` say what it
-    is; `variant(...)` gives plan, source and build of one concrete kernel.
+    is; `variant(...)` gives plan, source and build of one concrete kernel; `choice` says why it is
+    this schedule.
     """
 
-    def __init__(self, schedule: Schedule, problem: Ssmm, target: Target) -> None:
+    def __init__(
+        self, schedule: Schedule, problem: Ssmm, target: Target, choice: Choice | None = None
+    ) -> None:
         self.schedule = schedule
         self.problem = problem
         self.target = target
+        self.choice = choice or given(schedule)
         self._variants: dict[tuple[object, ...], Variant] = {}
         self._repeat: Repeat | None = None
         self.last_report: Report | None = None

@@ -8,6 +8,7 @@ from samoyeds_gen.compiler import Box, Plan
 from samoyeds_gen.errors import LaunchError
 from samoyeds_gen.kernel.arguments import Call, check_rows
 from samoyeds_gen.kernel.packing import on_device
+from samoyeds_gen.kernel.parts import part_storage
 from samoyeds_gen.kernel.repeat import Repeat
 from samoyeds_gen.kernel.simulated import ROW_ALIGNMENT, padded_rows
 from samoyeds_gen.runtime import (
@@ -74,6 +75,7 @@ class Launcher:
             }
             vectors = self._vectors(call, stream)
             values.update(vectors)
+            values.update(self._parts(call, stream))
             weight = on_device(call.w, self.plan, self._packing_key, self.device)
             values.update(weight)
             for box in self.plan.boxes:
@@ -104,7 +106,13 @@ class Launcher:
             return None
         extents = (self.plan.grid(call.m, call.n, self._processors), self.plan.threads)
         out_at = self._sources.index("out")
-        return Repeat(call.w, arrays, options, self.loaded, extents, arguments, out, out_at)
+        stream = current_stream(self.device) if self.plan.schedule.split.k > 1 else None
+        return Repeat(call.w, arrays, options, self.loaded, extents, arguments, out, out_at, stream)
+
+    def _parts(self, call: Call, stream: Any) -> dict[str, int]:
+        """What CTAs that split k exchange, for this stream."""
+        floats, tickets = self.plan.split_storage(call.m, call.n)
+        return part_storage(self.device).values(floats, tickets, stream) if tickets else {}
 
     def _vectors(self, call: Call, stream: Any) -> dict[str, ArrayView]:
         """Selection, bias and scale on the GPU, those that the call has."""

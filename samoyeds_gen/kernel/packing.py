@@ -9,7 +9,10 @@ from samoyeds_gen.compiler import Packing, Plan
 from samoyeds_gen.formats import (
     SparseWeight,
     expand_slots,
+    fragment_data,
     fragment_metadata,
+    paired_metadata,
+    row_offsets,
     selector_words,
     swap_codes,
     warpgroup_words,
@@ -31,13 +34,19 @@ def packed(w: SparseWeight, plan: Plan) -> dict[str, Words]:
 
 def _build(w: SparseWeight, packing: Packing) -> dict[str, Words]:
     host = w.numpy()
-    rows = packing.row_multiple
+    rows, columns = packing.row_multiple, packing.k_multiple
     match packing.source:
         case "weight.metadata":
             words = fragment_metadata(
-                host, rows=packing.rows, row_multiple=rows, k_multiple=packing.k_multiple
+                host, rows=packing.rows, row_multiple=rows, k_multiple=columns
             )
             return {"weight.metadata": words}
+        case "weight.fragments":
+            return {packing.source: fragment_data(host, row_multiple=rows, k_multiple=columns)}
+        case "weight.metadata_pairs":
+            return {packing.source: paired_metadata(host, row_multiple=rows, k_multiple=columns)}
+        case "weight.offsets":
+            return {packing.source: row_offsets(host, row_multiple=rows, k_multiple=columns)}
         case "weight.swaps":
             codes, placement = swap_codes(host, row_multiple=rows)
             return {"weight.swaps": codes, "weight.placement": placement}
@@ -52,18 +61,44 @@ def _build(w: SparseWeight, packing: Packing) -> dict[str, Words]:
     raise AssertionError(f"no packing makes {packing.source}")
 
 
+def share_packings(source: SparseWeight, copy: SparseWeight, plan: Plan) -> None:
+    """Let a copy of a weight take the derived arrays that its source has, instead of deriving them.
+
+    The arrays on the host are shared; on a GPU each weight has its own.
+    """
+    for packing in plan.packings:
+        key = ("packing", packing)
+        source.derived(key, partial(_build, packing=packing))
+        copy.derived(key, partial(_taken, source=source, packing=packing))
+
+
+def _taken(w: SparseWeight, source: SparseWeight, packing: Packing) -> dict[str, Words]:
+    return source.derived(("packing", packing), partial(_build, packing=packing))
+
+
+def streamed_bytes(w: SparseWeight, plan: Plan, device: int) -> int:
+    """Bytes of the weight's arrays that a launch of the plan is handed: values, metadata and words
+    of the fold.
+    """
+    arrays = on_device(w, plan, plan.packing_key, device)
+    handed = {parameter.source for parameter in plan.parameters}
+    return sum(view.size * view.itemsize for name, view in arrays.items() if name in handed)
+
+
 def on_device(w: SparseWeight, plan: Plan, key: str, device: int) -> dict[str, ArrayView]:
-    """`weight.data` and every derived array in the memory of GPU `device`, uploaded once.
+    """Every weight array that the plan takes in the memory of GPU `device`, uploaded once.
 
     `key` is `plan.packing_key`, which the caller keeps because a call may take only microseconds.
     """
 
     def upload(w: SparseWeight) -> dict[str, ArrayView]:
+        words = {name: stage(array, device) for name, array in packed(w, plan).items()}
+        if not plan.takes("weight.data"):
+            return words
         data = describe(w.data)
         there = data.kind == "device" and data.device == device
         if not (there and data.contiguous and data.pointer % CHUNK_BYTES == 0):
             data = stage(w.numpy().data, device)
-        words = {name: stage(array, device) for name, array in packed(w, plan).items()}
         return {"weight.data": data, **words}
 
     return w.derived((key, device), upload)

@@ -17,7 +17,8 @@ class Repeat:
     """One launch on torch GPU tensors, ready to be queued again.
 
     `arrays` are what the caller passed, in the order the kernel's call takes them; `options` is
-    everything else of the call. Weight and tensors are held weakly.
+    everything else of the call. Weight and tensors are held weakly. With a `stream`, the arguments
+    belong to work on that one.
     """
 
     __slots__ = (
@@ -29,6 +30,7 @@ class Repeat:
         "_references",
         "_shape",
         "_states",
+        "_stream",
         "_torch",
         "_weight",
     )
@@ -43,6 +45,7 @@ class Repeat:
         arguments: Sequence[Any],
         out: Any,
         out_at: int,
+        stream: int | None = None,
     ) -> None:
         self._torch = sys.modules["torch"]
         self._weight = weakref.ref(w)
@@ -51,6 +54,7 @@ class Repeat:
         self._options = options
         self._launch = loaded.prepare(*extents, arguments)
         self._out_at = out_at
+        self._stream = stream
         self._shape, self._dtype, self._device = tuple(out.shape), out.dtype, out.device
 
     def matches(self, w: object, arrays: Sequence[Any], options: tuple[object, ...]) -> bool:
@@ -63,14 +67,16 @@ class Repeat:
                     return False
             elif reference() is not array or _state(array) != state:
                 return False
-        return True
+        return self._stream is None or self._stream == self._current()
 
     def launch(self) -> Any:
         """Queue the kernel on torch's current stream; returns a new out tensor."""
         out = self._torch.empty(self._shape, dtype=self._dtype, device=self._device)
-        stream = self._torch._C._cuda_getCurrentRawStream(self._device.index)
-        self._launch(self._out_at, out.data_ptr(), stream)
+        self._launch(self._out_at, out.data_ptr(), self._current())
         return out
+
+    def _current(self) -> int:
+        return int(self._torch._C._cuda_getCurrentRawStream(self._device.index))
 
 
 def _state(array: Any) -> tuple[object, ...] | None:

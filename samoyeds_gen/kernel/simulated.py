@@ -11,7 +11,15 @@ from samoyeds_gen.formats import ELEMENTS
 from samoyeds_gen.kernel.arguments import Call, check_rows
 from samoyeds_gen.kernel.packing import packed
 from samoyeds_gen.runtime import ArrayView, Build, host_array
-from samoyeds_gen.simulator import Counters, Pointer, Report, TensorMap, parse, run
+from samoyeds_gen.simulator import (
+    Counters,
+    Pointer,
+    Report,
+    SimulationFault,
+    TensorMap,
+    parse,
+    run,
+)
 
 WORK_LIMIT = 2**30
 PROCESSORS = 3  # of the simulated GPU: few, so that persistent CTAs walk several tiles
@@ -62,6 +70,7 @@ def simulate(
     out = np.empty((call.n, call.m), ELEMENTS[plan.problem.out_dtype.name])
     out.view(np.uint8)[...] = poison
     pointers["out"] = Pointer(out, name="out", writable=True)
+    tickets = _exchange(plan, call, pointers)
     numbers = {
         "tokens.stride": np.int64(stride),
         "out.stride": np.int64(call.m),
@@ -89,6 +98,13 @@ def simulate(
         progress=progress,
         cluster=plan.cluster,
     )
+    if tickets.any():
+        left = int(np.count_nonzero(tickets))
+        raise SimulationFault(
+            "ticket left",
+            f"{left} of {tickets.size} tickets are not zero for the next launch",
+            buffer="tickets",
+        )
     return out, report
 
 
@@ -102,6 +118,17 @@ def _tensor_map(box: Box, pointer: Pointer, shape: tuple[int, ...], stride: int)
         box=(box.columns, box.rows),
         swizzle=box.swizzle,
     )
+
+
+def _exchange(plan: Plan, call: Call, pointers: dict[str, Pointer]) -> Array:
+    """What CTAs that split k write their parts and tickets to; returns the tickets, all zero."""
+    floats, count = plan.split_storage(call.m, call.n)
+    tickets = np.zeros(max(count, 1), np.uint32)
+    if plan.takes("split.parts"):
+        parts = np.zeros(max(floats, 1), np.float32)
+        pointers["split.parts"] = Pointer(parts, name="parts", writable=True, initialised=False)
+        pointers["split.tickets"] = Pointer(tickets, name="tickets", writable=True)
+    return tickets
 
 
 def token_rows(view: ArrayView) -> tuple[Array, int]:

@@ -37,7 +37,10 @@ class MatrixAtom:
 
 @dataclass(frozen=True, slots=True)
 class CopyAtom:
-    """An asynchronous global-to-shared copy of `bytes` a thread; 0 where the copy takes a box."""
+    """A copy of `bytes` a thread that overlaps with matrix work: into a ring in shared memory, or
+    straight into registers; 0 bytes where it takes a box. It decides the pipeline shape
+    (compiler/shapes.py).
+    """
 
     name: str
     bytes: int
@@ -51,9 +54,10 @@ WGMMA_SP_M64K32 = MatrixAtom(
 )
 CP_ASYNC_16B = CopyAtom("cp_async_16b", 16, 80)
 TMA = CopyAtom("tma", 0, 90)
+LDG_STREAM_16B = CopyAtom("ldg_stream_16b", 16, 80)
 
 MATRIX_ATOMS = (MMA_SP_M16N8K32, MMA_SP_M16N8K16, WGMMA_SP_M64K32)
-COPY_ATOMS = (CP_ASYNC_16B, TMA)
+COPY_ATOMS = (CP_ASYNC_16B, TMA, LDG_STREAM_16B)
 
 
 def matrix_atom_named(name: str) -> MatrixAtom:

@@ -8,14 +8,19 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from samoyeds_gen.errors import ScheduleError, Where
 from samoyeds_gen.formats import Format
-from samoyeds_gen.language.atoms import CopyAtom, MatrixAtom
+from samoyeds_gen.language.atoms import LDG_STREAM_16B, CopyAtom, MatrixAtom
 from samoyeds_gen.language.dtypes import DType
 from samoyeds_gen.language.kernels import Algorithm, Operand, WeightOperand
-from samoyeds_gen.language.layouts import Swizzle, swizzle_for_row
+from samoyeds_gen.language.layouts import (
+    LINEAR,
+    STREAM_ROW_BYTES,
+    Swizzle,
+    swizzle_for_row,
+)
 from samoyeds_gen.language.schedule import (
     FOLDS,
     Cluster,
@@ -28,6 +33,7 @@ from samoyeds_gen.language.schedule import (
     Raster,
     Resident,
     Schedule,
+    Split,
     Stationary,
     Tile,
     Warps,
@@ -55,7 +61,8 @@ class Directives:
         for all m, n, k      ->   for each (m0, n0): for each k0: tile m x n x k
 
         `m` counts output features (stored rows are derived), `n` tokens, `k` dense columns a
-        ring stage. Legal when k is a multiple of 64, one metadata word's columns.
+        stage of the ring, or of resident tokens. Legal when k is a multiple of 64, one metadata
+        word's columns; in the stream, of 128 for each warp along k.
         """
         self._set(
             "tile",
@@ -66,14 +73,33 @@ class Directives:
             ),
         )
 
-    def warps(self, *, m: int, n: int) -> None:
-        """Split the tile among m x n warps. (CUTLASS: warp shape; Triton: num_warps.)
+    def warps(self, *, m: int, n: int, k: int = 1) -> None:
+        """Split the tile among m x n x k warps. (CUTLASS: warp shape, sliced k; Triton: num_warps.)
 
-        tile 256 x 128, warps(m=2, n=4)   ->   each warp owns 128 x 32 of it
+        tile 256 x 128, warps(m=2, n=4)        ->   each warp owns 128 x 32 of it
+        tile 64 x 16, warps(m=2, n=1, k=4)     ->   4 warps own the same 32 x 16 and take turns in k
 
-        Legal when every warp owns whole fragments of the matrix atom, and at most 32 warps.
+        Legal when every warp owns whole fragments of the matrix atom, and at most 32 warps. The
+        stream takes warps along k, whose sums are added in order, and none along n.
         """
-        self._set("warps", Warps(self._positive("warps", "m", m), self._positive("warps", "n", n)))
+        self._set(
+            "warps",
+            Warps(
+                self._positive("warps", "m", m),
+                self._positive("warps", "n", n),
+                self._positive("warps", "k", k),
+            ),
+        )
+
+    def split(self, *, k: int) -> None:
+        """Let k CTAs share out the columns of each output tile. (CUTLASS: split-k.)
+
+        one CTA sums all of k   ->   k CTAs sum a part each; the last one to end adds the parts
+
+        Parts go through memory and are added in a fixed order, so results repeat bit by bit. Legal
+        in the stream, up to 64.
+        """
+        self._set("split", Split(self._positive("split", "k", k)))
 
     def raster(self, *, group: int) -> None:
         """Walk the tiles in groups of `group` tile rows. (CUTLASS: threadblock swizzle.)
@@ -103,16 +129,12 @@ class Directives:
         """Fix an operand's order before the kernel runs. (Marlin: weight repacking.)
 
         pack(weight.metadata, order="fragment")   row-major words -> one word a lane, coalesced
+        pack(weight.data, order="fragment")       rows -> the registers of a lane, 16 bytes a step
         pack(tokens, gather="on_load")            rows are picked by `selection` while copying
         """
-        name = self._operand("pack", operand, ("weight.metadata", "tokens"))
+        name = self._operand("pack", operand, ("weight.metadata", "weight.data", "tokens"))
         word, allowed = (
-            (order, "order='fragment'")
-            if name == "weight.metadata"
-            else (
-                gather,
-                "gather='on_load'",
-            )
+            (gather, "gather='on_load'") if name == "tokens" else (order, "order='fragment'")
         )
         if word != allowed.split("'")[1] or (order is not None and gather is not None):
             raise self._refuse(
@@ -133,8 +155,9 @@ class Directives:
         layout(tokens, space="shared", swizzle=XOR_128B)   chunk c of row r at c ^ (r % 8)
         layout(out, order="token_major")                   out[token, feature]
 
-        Legal when the swizzle fits the row: weight rows take k bytes, token rows 2k bytes.
-        Without a layout directive the conflict-free swizzle of the row is taken.
+        Legal when the swizzle fits the row: weight rows take k bytes, token rows 2k bytes; in the
+        stream token rows take 128 bytes and weights never lie in shared memory. Without a layout
+        directive the conflict-free swizzle of the row is taken.
         """
         name = self._operand("layout", operand, ("weight.data", "tokens", "out"))
         if name == "out":
@@ -164,7 +187,8 @@ class Directives:
             one running sum per stored row, never reset; each output row takes weighted prefix
             sums at block ends. N = 1. Not exact for the neighbours of a NaN or infinity.
         stationary(out, space="registers", fold="expand")
-            fragment rows are output rows, absent sub-rows read zeros. Any (N, M, V).
+            fragment rows are output rows, absent sub-rows read zeros. In the stream they are stored
+            rows, with a set for each of the M - N + 1 rows they may belong to. Any (N, M, V).
         stationary(weight.metadata, space="registers")
             each lane's metadata words ride the ring and stay in registers for their steps.
         """
@@ -197,12 +221,16 @@ class Directives:
 
         fragments=2 loads the next step's fragments while this step multiplies; 1 loads them in
         place. Legal from two stages up, while the ring fits the shared memory.
+
+        copy=atoms.LDG_STREAM_16B is the stream: weights go from memory straight to registers,
+        `stages` matrix steps in flight a lane, and `fragments` counts the chunks of tile k columns
+        of tokens that lie in shared memory. Legal for stages in fours, while registers last.
         """
         if not isinstance(copy, CopyAtom):
             raise self._refuse(
                 "pipeline",
                 f"pipeline takes a copy atom, not {copy!r}",
-                "use copy=atoms.CP_ASYNC_16B or copy=atoms.TMA",
+                "use copy=atoms.CP_ASYNC_16B, atoms.TMA or atoms.LDG_STREAM_16B",
             )
         self._set(
             "pipeline",
@@ -262,7 +290,7 @@ class Directives:
                     where=Where(self._path, 1),
                 )
         get = self._values.get
-        tile = cast(Tile, get("tile"))
+        tile, pipeline = cast(Tile, get("tile")), cast(Pipeline, get("pipeline"))
         return Schedule(
             name=self._name,
             algorithm=self._algorithm.name,
@@ -270,19 +298,25 @@ class Directives:
             tile=tile,
             warps=cast(Warps, get("warps")),
             tensorize=cast(str, get("tensorize")),
-            pack=Pack(),
-            layout=Layout(
-                weight=self._swizzle("layout.weight.data", tile.k),
-                tokens=self._swizzle("layout.tokens", 2 * tile.k),
-            ),
+            pack=Pack(data=cast(Literal["rows", "fragment"], get("pack.weight.data", "rows"))),
+            layout=self._layout(tile, pipeline),
             stationary=Stationary(cast(Fold, get("stationary"))),
-            pipeline=cast(Pipeline, get("pipeline")),
+            pipeline=pipeline,
             raster=cast(Raster, get("raster", Raster())),
             resident=cast(Resident, get("resident", Resident())),
             overlap=cast(Overlap, get("overlap", Overlap())),
             cluster=cast(Cluster, get("cluster", Cluster())),
             epilogue=cast(Epilogue, get("epilogue", Epilogue())),
+            split=cast(Split, get("split", Split())),
             where=tuple(self._where.items()),
+        )
+
+    def _layout(self, tile: Tile, pipeline: Pipeline) -> Layout:
+        if pipeline.copy == LDG_STREAM_16B.name:
+            weight = cast(str, self._values.get("layout.weight.data", LINEAR.name))
+            return Layout(weight, self._swizzle("layout.tokens", STREAM_ROW_BYTES))
+        return Layout(
+            self._swizzle("layout.weight.data", tile.k), self._swizzle("layout.tokens", 2 * tile.k)
         )
 
     def _swizzle(self, key: str, row_bytes: int) -> str:

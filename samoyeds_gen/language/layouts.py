@@ -10,6 +10,7 @@ from samoyeds_gen.errors import ScheduleError
 
 BANK_LINE = 128
 CHUNK = 16
+STREAM_ROW_BYTES = 128  # resident tokens lie in panels of 64 columns
 
 
 @dataclass(frozen=True, slots=True)

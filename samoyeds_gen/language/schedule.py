@@ -14,7 +14,11 @@ from samoyeds_gen.errors import ScheduleError, Where
 
 Fold = Literal["exchange", "prefix", "expand"]
 FOLDS: tuple[Fold, ...] = get_args(Fold)
-NEWER = ("overlap", "cluster", "epilogue")
+
+LATER = {"later": True}
+"""Marks a field that schedules did not always have: it is left out of JSON at its default, so that
+digests of older schedules stay what they were.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +32,24 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Warps:
-    """How the tile is split among warps."""
+    """How the tile is split among warps; `k` warps share out the columns of one output part."""
 
     m: int
     n: int
+    k: int = field(default=1, metadata=LATER)
 
     @property
     def threads(self) -> int:
         """Threads of the CTA."""
-        return 32 * self.m * self.n
+        return 32 * self.m * self.n * self.k
 
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """Offline order of the metadata, and where the token gather happens."""
+    """Offline order of metadata and stored values, and where the token gather happens."""
 
     metadata: Literal["fragment"] = "fragment"
+    data: Literal["rows", "fragment"] = field(default="rows", metadata=LATER)
     gather: Literal["on_load"] = "on_load"
 
 
@@ -113,6 +119,13 @@ class Resident:
 
 
 @dataclass(frozen=True, slots=True)
+class Split:
+    """How many CTAs share out the columns of one output tile; their sums are added in order."""
+
+    k: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """One kernel's how. `where` tells which line wrote a directive and takes no part in equality.
 
@@ -131,9 +144,10 @@ class Schedule:
     pipeline: Pipeline
     raster: Raster = Raster()
     resident: Resident = Resident()
-    overlap: Overlap = Overlap()
-    cluster: Cluster = Cluster()
-    epilogue: Epilogue = Epilogue()
+    overlap: Overlap = field(default=Overlap(), metadata=LATER)
+    cluster: Cluster = field(default=Cluster(), metadata=LATER)
+    epilogue: Epilogue = field(default=Epilogue(), metadata=LATER)
+    split: Split = field(default=Split(), metadata=LATER)
     where: tuple[tuple[str, Where], ...] = field(default=(), compare=False, repr=False)
 
     def place_of(self, directive: str) -> Where | None:
@@ -146,15 +160,8 @@ class Schedule:
         return self.where[0][1].path if self.where else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, without `where`; newer directives only where they were given, so that the
-        digests of schedules that know nothing of them stay as they are.
-        """
-        data = dataclasses.asdict(self)
-        del data["where"]
-        for each in dataclasses.fields(self):
-            if each.name in NEWER and getattr(self, each.name) == each.default:
-                del data[each.name]
-        return data
+        """Plain data, without `where`."""
+        return _plain(self)
 
     def to_json(self) -> str:
         """Canonical JSON; `Schedule.from_json` gives back an equal value."""
@@ -187,6 +194,17 @@ class Schedule:
             elif each.name == "tensorize":
                 lines.append(f"  {each.name:<11}{value}")
         return "\n".join(lines)
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """A dataclass as nested dictionaries, without `where` and without later fields at rest."""
+    data: dict[str, Any] = {}
+    for each in dataclasses.fields(value):
+        item = getattr(value, each.name)
+        if each.name == "where" or (each.metadata.get("later") and item == each.default):
+            continue
+        data[each.name] = _plain(item) if dataclasses.is_dataclass(item) else item
+    return data
 
 
 def _malformed(sentence: str) -> ScheduleError:

@@ -1,7 +1,15 @@
-"""Pictures of formats and plans as SVG text: deterministic, no dependency, readable on any page."""
+"""Pictures of formats, plans and figures as SVG text: deterministic and without a dependency."""
 
+from samoyeds_gen.pictures.ladder import draw_ladder
+from samoyeds_gen.pictures.measurements import draw_measurements
 from samoyeds_gen.pictures.pipeline import draw_pipeline
 from samoyeds_gen.pictures.shared_memory import draw_shared_memory
 from samoyeds_gen.pictures.sparse_format import draw_format
 
-__all__ = ["draw_format", "draw_pipeline", "draw_shared_memory"]
+__all__ = [
+    "draw_format",
+    "draw_ladder",
+    "draw_measurements",
+    "draw_pipeline",
+    "draw_shared_memory",
+]

@@ -12,6 +12,7 @@ BUFFERS = {
     "metadata_ring": "#9fd3c7",
     "fold_ring": "#e6a8b7",
     "staging": "#b9a3d8",
+    "sums": "#b9a3d8",
     "zeros": "#9aa5b1",
 }
 """Fill of a shared-memory buffer by name; a name without a row takes OTHER_BUFFER."""
@@ -34,6 +35,20 @@ BANK_GROUPS = (
     "#f7c6de",
 )
 """One colour for each of the eight 16-byte bank groups (banks 4g to 4g + 3)."""
+
+CONTENDERS = (
+    "#9aa5b1",
+    "#c3cbd3",
+    "#f3c178",
+    "#3d7ab8",
+    "#7fb58a",
+    "#b9a3d8",
+    "#e6a8b7",
+    "#8dd3c7",
+    "#fb9a8f",
+    "#b9dd7c",
+)
+"""One colour a contender of a comparison, in the order they appear: peers come first."""
 
 
 def buffer_colour(name: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from samoyeds_gen.compiler import Plan
-from samoyeds_gen.compiler.ops import CopyTile, Multiply, Op, Wait
+from samoyeds_gen.compiler.ops import AdvanceStage, CopyTile, Multiply, Op, Wait
 from samoyeds_gen.pictures.palette import COPY, MUTED, READ
 from samoyeds_gen.pictures.svg import Drawing, text_width
 from samoyeds_gen.pictures.swizzle_map import RING
@@ -32,6 +32,12 @@ class Timing:
     wait: float
     ahead: int
     pending: int
+
+
+def one_tile(loop: Sequence[Op]) -> Sequence[Op]:
+    """The part of a loop body that belongs to one tile of the ring; all parts are alike."""
+    tiles = sum(isinstance(op, AdvanceStage) for op in loop)
+    return loop[: len(loop) // tiles]
 
 
 def ring_timing(loop: Sequence[Op]) -> Timing:
@@ -73,7 +79,7 @@ def draw_pipeline(plan: Plan) -> str:
     A copy is drawn from its issue to the wait that covers it; a stage is read from the first to
     the last load of its fragments.
     """
-    stages, timing = plan.schedule.pipeline.stages, ring_timing(plan.loop)
+    stages, timing = plan.ring_depth, ring_timing(one_tile(plan.loop))
     tiles = stages + 3
     drawing = Drawing(WIDTH, TOP + stages * ROW + 92, f"Pipeline of {plan.entry}")
     drawing.text(MARGIN, 42, f"Pipeline of {plan.entry}", size=18, bold=True)

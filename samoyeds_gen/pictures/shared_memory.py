@@ -75,7 +75,7 @@ def _head(drawing: Drawing, plan: Plan) -> None:
     drawing.text(MARGIN, 42, f"Shared memory of {plan.entry}", size=18, bold=True)
     facts = (
         f"format ({plan.problem.format}), {plan.problem.dtype.name}, tile {m} x {n} x {k}, "
-        f"{plan.schedule.pipeline.stages} stages, {plan.threads} threads"
+        f"{plan.ring_depth} stages, {plan.threads} threads"
     )
     drawing.text(MARGIN, 64, facts, fill=MUTED, size=13)
     full = WIDTH - 2 * MARGIN

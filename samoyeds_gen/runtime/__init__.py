@@ -23,6 +23,7 @@ from samoyeds_gen.runtime.build import (
 from samoyeds_gen.runtime.cache import Cache, Entry, default_directory
 from samoyeds_gen.runtime.device import (
     Device,
+    capturing,
     current_device,
     current_stream,
     device_count,
@@ -37,7 +38,15 @@ from samoyeds_gen.runtime.device import (
 )
 from samoyeds_gen.runtime.disassembly import disassemble
 from samoyeds_gen.runtime.launch import LoadedKernel, load
-from samoyeds_gen.runtime.memory import DeviceBuffer, allocate, fetch, host_array, pad_rows, stage
+from samoyeds_gen.runtime.memory import (
+    DeviceBuffer,
+    allocate,
+    fetch,
+    host_array,
+    pad_rows,
+    stage,
+    zeroed,
+)
 from samoyeds_gen.runtime.nvrtc import nvrtc_version
 from samoyeds_gen.runtime.report import ResourceReport, parse_log, require_clean
 from samoyeds_gen.runtime.tensor_maps import tensor_map
@@ -54,6 +63,7 @@ __all__ = [
     "ResourceReport",
     "Source",
     "allocate",
+    "capturing",
     "common_place",
     "compile_many",
     "compile_source",
@@ -85,4 +95,5 @@ __all__ = [
     "stream_handle",
     "synchronise",
     "tensor_map",
+    "zeroed",
 ]

@@ -38,6 +38,16 @@ class DeviceBuffer:
         self._finalizer()
 
 
+def zeroed(nbytes: int, device: int) -> DeviceBuffer:
+    """A buffer of zeros, complete on return. Raises LaunchError as DeviceBuffer."""
+    buffer = DeviceBuffer(nbytes, device)
+    with context(device):
+        doing = f"clearing {nbytes} bytes on {device_info(device)}"
+        call(driver.cuMemsetD8Async, buffer.pointer, 0, nbytes, 0, doing=doing)
+        synchronise()
+    return buffer
+
+
 def stage(array: Any, device: int, *, stream: Any = None) -> ArrayView:
     """Copy a host array (numpy, torch CPU, DLPack) to GPU `device`, in C order.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from samoyeds_gen.simulator.clusters import located
 from samoyeds_gen.simulator.memory import SHARED_ORIGIN, WINDOW_SHIFT, Buffer, Memory, check
 from samoyeds_gen.simulator.program import Address, Immediate, Instruction, Operand, Symbol
 from samoyeds_gen.simulator.scalars import Array
@@ -54,6 +55,15 @@ def shared_index(m: "Machine", address: Array, size: int, lanes: Array, site: in
     return index
 
 
+def _cluster_index(m: "Machine", address: Array, size: int, lanes: Array, site: int) -> Array:
+    """Byte indices of shared::cluster addresses, in whichever CTA of the cluster they lie."""
+    ctas, local = located(m, address, size, lanes, site)
+    if m.cluster > 1:
+        m.departures.visit(m, lanes, ctas, m.site(site))
+    index: Array = local + ctas * m.shared_stride - SHARED_ORIGIN
+    return index
+
+
 def load(
     m: "Machine", space: str, kind: str, address: Array, size: int, lanes: Array, site: int
 ) -> Array:
@@ -62,8 +72,8 @@ def load(
         return _load_generic(m, kind, address, size, lanes, site)
     if space == "global":
         return _load_global(m, kind, address, size, lanes, site)
-    if space == "shared":
-        index = shared_index(m, address, size, lanes, site)
+    if space in _SHARED:
+        index = _SHARED[space](m, address, size, lanes, site)
         m.counters.shared(kind, address, lanes, size)
         if m.shadow is not None:
             m.shadow.read(m, index, size, lanes, site)
@@ -93,14 +103,17 @@ def store(
             store(m, inner, kind, place, size, values[mine], lanes[mine], site)
     elif space == "global":
         _store_global(m, kind, address, size, values, lanes, site)
-    elif space == "shared":
-        index = shared_index(m, address, size, lanes, site)
+    elif space in _SHARED:
+        index = _SHARED[space](m, address, size, lanes, site)
         m.counters.shared(kind, address, lanes, size)
         if m.shadow is not None:
             m.shadow.write(m, index, size, lanes, site)
         m.shared.store(index, size, values)
     else:
         m.local.store(_local_index(m, address, size, lanes, site), size, values)
+
+
+_SHARED = {"shared": shared_index, "shared::cluster": _cluster_index}
 
 
 def _local_index(m: "Machine", address: Array, size: int, lanes: Array, site: int) -> Array:

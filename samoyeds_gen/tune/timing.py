@@ -8,11 +8,36 @@ by `settle_ms` of the same launches, which are not timed.
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-
-import torch
+from typing import Final
 
 Launch = Callable[[int], object]
-"""Launches once; the argument is the rotation counter that chooses among buffer sets."""
+"""Queues work once; the argument is the rotation counter that chooses among buffer sets."""
+
+Sampler = Callable[[Launch, int, int], float]
+"""`sample(run, settle, timed)`: after `settle` runs, microseconds a run over `timed` more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Something to time: `run` queues `launches` launches of it."""
+
+    run: Launch
+    launches: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to time: rounds, and in each a settled sample; at first `warmup_s` of everything."""
+
+    rounds: int = 9
+    sample_ms: float = 50.0
+    settle_ms: float = 150.0
+    warmup_s: float = 1.0
+
+
+FULL: Final = Effort()
+QUICK: Final = Effort(rounds=3, sample_ms=20.0, settle_ms=40.0, warmup_s=0.3)
+"""For a look at a whole suite in a minute; not for figures to publish."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,47 +51,24 @@ class Timing:
 
 
 def time_interleaved(
-    contenders: Mapping[str, Launch],
-    *,
-    rounds: int = 9,
-    sample_ms: float = 50.0,
-    settle_ms: float = 150.0,
-    warmup_s: float = 1.0,
+    contenders: Mapping[str, Timed], effort: Effort, sample: Sampler
 ) -> dict[str, Timing]:
     """Time every contender in every round, in turn. Needs the contenders' device to be current."""
-    once = {name: _estimate(run) for name, run in contenders.items()}
-    counts = {name: (_count(settle_ms, us), _count(sample_ms, us)) for name, us in once.items()}
-    for name, run in contenders.items():
-        _sample(run, _count(1000 * warmup_s / len(contenders), once[name]), 1)
+    once = {name: max(sample(each.run, 3, 5), 0.1) for name, each in contenders.items()}
+    for name, each in contenders.items():
+        sample(each.run, runs_in(1000 * effort.warmup_s / len(contenders), once[name]), 1)
     samples: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, run in contenders.items():
-            samples[name].append(_sample(run, *counts[name]))
+    for _ in range(effort.rounds):
+        for name, each in contenders.items():
+            settle = runs_in(effort.settle_ms, once[name])
+            timed = runs_in(effort.sample_ms, once[name])
+            samples[name].append(sample(each.run, settle, timed) / each.launches)
     return {name: _summary(values) for name, values in samples.items()}
 
 
-def _estimate(run: Launch) -> float:
-    """Microseconds of one launch, roughly."""
-    return _sample(run, 3, 5)
-
-
-def _count(ms: float, us: float) -> int:
-    """How many launches fill `ms`; at least 3."""
+def runs_in(ms: float, us: float) -> int:
+    """How many runs of `us` fill `ms`; at least 3."""
     return max(3, int(1000 * ms / us) + 1)
-
-
-def _sample(run: Launch, settle: int, timed: int) -> float:
-    """Microseconds per launch over `timed` back-to-back launches, by device events."""
-    start = torch.cuda.Event(enable_timing=True)
-    stop = torch.cuda.Event(enable_timing=True)
-    for turn in range(settle):
-        run(turn)
-    start.record()
-    for turn in range(timed):
-        run(turn)
-    stop.record()
-    stop.synchronize()
-    return float(start.elapsed_time(stop)) * 1000 / timed
 
 
 def _summary(values: Sequence[float]) -> Timing:

@@ -15,7 +15,7 @@ from samoyeds_gen.check import Subject
 from samoyeds_gen.formats import Format
 from samoyeds_gen.language import load_schedule, make_ssmm, target_named
 from samoyeds_gen.language.layouts import swizzle_for_row
-from samoyeds_gen.language.schedule import Cluster, Epilogue, Overlap, Stationary, Tile, Warps
+from samoyeds_gen.language.schedule import Cluster, Epilogue, Overlap, Split, Stationary, Tile, Warps
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ def _subject(
     split: int = 1,
     turns: bool = False,
     cluster: int = 1,
+    pieces: int = 1,
     **problem,
 ) -> Subject:
     """A kernel of two consumers with the smallest tile and a ring of two."""
@@ -49,6 +50,7 @@ def _subject(
         pipeline=replace(base.pipeline, stages=2),
         overlap=Overlap(split, turns),
         cluster=Cluster(cluster),
+        split=Split(pieces),
         epilogue=Epilogue(8),
     )
     return Subject(schedule, made, target_named("sm_90a"))
@@ -62,6 +64,7 @@ SUBJECTS = {
     "expand": _subject("expand", Format(2, 4, 16)),
     "gather": _subject("prefix", Format(1, 2, 64), index="int32", bias=True),
     "cluster": _subject("prefix", Format(1, 2, 64), cluster=2),
+    "pieces": _subject("prefix", Format(1, 2, 32), pieces=2, bias=True),
 }
 
 FULL = "mbarrier_wait(full(), phase);"

@@ -13,16 +13,19 @@ from samoyeds_gen.language import load_schedule, make_ssmm
 
 LONGEST_LINE = 110
 MOST_SECONDS = 0.05
-texts = drawn_subjects("ssmm_sm80").map(
+texts = (drawn_subjects("ssmm_sm80") | drawn_subjects("decode_sm80")).map(
     lambda subject: compile_plan(subject.schedule, subject.problem, subject.target)
 )
 EXAMPLES = settings(max_examples=60)
 FORMATS = [Format(1, 1, 64), Format(1, 2, 16), Format(1, 2, 128), Format(4, 8, 32)]
 
 
-def plan_of(format, **problem):
+NAMES = ["ssmm_sm80", "decode_sm80"]
+
+
+def plan_of(format, name, **problem):
     made = make_ssmm(format, "bfloat16", **problem)
-    return compile_plan(load_schedule("ssmm_sm80", format, made.dtype), made)
+    return compile_plan(load_schedule(name, format, made.dtype), made)
 
 
 @given(texts)
@@ -91,7 +94,7 @@ def test_braces_and_comments_balance(plan):
 @EXAMPLES
 def test_the_header_names_sources_and_digest_but_no_machine(plan):
     head = emit(plan).split("\n\n")[0]
-    assert "Generated from schedules/ssmm_sm80.py and templates/" in head
+    assert f"Generated from schedules/{plan.schedule.name}.py and templates/" in head
     assert "samoyeds-gen emit" in head
     assert plan.schedule.digest in head
     assert not re.search(r"/\w+/\w+/|20\d\d-", head)
@@ -113,23 +116,25 @@ def test_the_plan_prints_every_operation_in_order(plan):
         assert parameter.name in printed
 
 
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("format", FORMATS, ids=str)
-def test_emission_takes_less_than_fifty_milliseconds(format):
+def test_emission_takes_less_than_fifty_milliseconds(format, name):
     plan_and_text = []
     seconds = []
     for _ in range(5):
         start = time.perf_counter()
-        plan = plan_of(format, index="int64", bias=True, scale=True, activation="silu")
+        plan = plan_of(format, name, index="int64", bias=True, scale=True, activation="silu")
         plan_and_text.append((plan, emit(plan)))
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < MOST_SECONDS
     assert len(set(plan_and_text)) == 1
 
 
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("format", FORMATS, ids=str)
-def test_options_appear_only_when_asked_for(format):
+def test_options_appear_only_when_asked_for(format, name):
     plain, full = (
-        emit(plan_of(format, **options))
+        emit(plan_of(format, name, **options))
         for options in (
             {},
             {"index": "int32", "bias": True, "scale": True, "activation": "gelu"},

@@ -19,7 +19,7 @@ from samoyeds_gen.language import (
     make_ssmm,
     target_named,
 )
-from samoyeds_gen.language.schedule import Cluster, Layout, Stationary
+from samoyeds_gen.language.schedule import Cluster, Layout, Split, Stationary
 
 FILES = sorted(asset_directory("templates").glob("*.jinja"))
 NAMES = [path.name for path in FILES]
@@ -102,9 +102,23 @@ FACTORS = {
 }
 
 
-def emitted(row):
-    """The kernel of one combination, or None where it is not legal."""
-    made = make_ssmm(
+STREAM_FACTORS = {
+    "format": (Format(1, 1, 64), Format(1, 2, 16), Format(1, 2, 128), Format(3, 7, 48)),
+    "fold": ("prefix", "expand"),
+    "split": (1, 3),
+    "chunks": (1, 3),
+    "groups": (1, 2, 4),
+    "index": (None, "int64"),
+    "bias": (False, True),
+    "scale": (False, True),
+    "activation": (None, *ACTIVATIONS),
+    "output": ("bfloat16", "float32"),
+}
+
+
+def problem_of(row):
+    """What a combination computes."""
+    return make_ssmm(
         row["format"],
         "bfloat16",
         out_dtype=row["output"],
@@ -113,6 +127,26 @@ def emitted(row):
         scale=row["scale"],
         activation=row["activation"],
     )
+
+
+def streamed(row):
+    """The stream of one combination, or None where it is not legal."""
+    made = problem_of(row)
+    base = load_schedule("decode_sm80", row["format"], made.dtype)
+    schedule = replace(
+        base,
+        tile=replace(base.tile, k=128 * base.warps.k * row["groups"]),
+        stationary=Stationary(row["fold"]),
+        pipeline=replace(base.pipeline, fragments=row["chunks"]),
+        split=Split(row["split"]),
+    )
+    legal = first_violation(schedule, made, target_named("sm_80")) is None
+    return emit(compile_plan(schedule, made)) if legal else None
+
+
+def emitted(row):
+    """The ring of one combination, or None where it is not legal."""
+    made = problem_of(row)
     base = load_schedule("ssmm_sm80", row["format"], made.dtype)
     layout = (layouts.swizzle_for_row(row["k"]).name, layouts.swizzle_for_row(2 * row["k"]).name)
     schedule = replace(
@@ -139,15 +173,17 @@ def warpgroup_kernels():
             )
             base = load_schedule("ssmm_sm90", format, made.dtype)
             tile = replace(base.tile, n=96)
-            schedule = replace(base, tile=tile, cluster=Cluster(cluster))
-            yield emit(compile_plan(schedule, made))
+            for split in (1, 2) if cluster == 1 else (1,):
+                schedule = replace(base, tile=tile, cluster=Cluster(cluster), split=Split(split))
+                yield emit(compile_plan(schedule, made))
 
 
 def test_every_macro_is_used():
     """A macro that no kernel of a covering set contains is dead."""
-    rows = covering(FACTORS, legal=lambda row: emitted(row) is not None)
-    kernels = [*(emitted(row) for row in rows), *warpgroup_kernels()]
-    lines = {line.strip() for kernel in kernels for line in kernel.splitlines()}
+    lines = {line.strip() for kernel in warpgroup_kernels() for line in kernel.splitlines()}
+    for factors, text_of in ((FACTORS, emitted), (STREAM_FACTORS, streamed)):
+        rows = covering(factors, legal=lambda row, text_of=text_of: text_of(row) is not None)
+        lines |= {line.strip() for row in rows for line in text_of(row).splitlines()}
     for name in NAMES:
         for macro in tree(name).find_all(nodes.Macro):
             text = "".join(

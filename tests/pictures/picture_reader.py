@@ -78,6 +78,6 @@ def outside(svg: str) -> list[Shape]:
     return lost
 
 
-def plan_of(text: str = "1,2,64", dtype: str = "bfloat16"):
-    problem = make_ssmm(Format.parse(text), dtype)
-    return compile_plan(load_schedule("ssmm_sm80", problem.format, problem.dtype), problem)
+def plan_of(text: str = "1,2,64", schedule: str = "ssmm_sm80"):
+    problem = make_ssmm(Format.parse(text), "bfloat16")
+    return compile_plan(load_schedule(schedule, problem.format, problem.dtype), problem)

@@ -18,9 +18,21 @@ def plan_with(stages: int, fragments: int):
     return compile_plan(schedule, plan.problem)
 
 
-@pytest.fixture(params=[(2, 1), (2, 2), (3, 2), (4, 1), (4, 2), (6, 2)], ids=str)
+def stream_with(chunks: int, groups: int):
+    """A stream with this many chunks of tokens, each of `groups` groups a warp."""
+    plan = plan_of("4,8,32", "decode_sm80")
+    tile = replace(plan.schedule.tile, k=128 * plan.schedule.warps.k * groups)
+    pipeline = replace(plan.schedule.pipeline, fragments=chunks)
+    return compile_plan(replace(plan.schedule, tile=tile, pipeline=pipeline), plan.problem)
+
+
+PLANS = [plan_with(*each) for each in [(2, 1), (2, 2), (3, 2), (4, 1), (4, 2), (6, 2)]]
+PLANS += [stream_with(*each) for each in [(1, 2), (1, 4), (2, 1), (3, 2), (4, 1)]]
+
+
+@pytest.fixture(params=PLANS, ids=lambda plan: f"{plan.schedule.name}-{plan.ring_depth}")
 def svg(request):
-    return draw_pipeline(plan_with(*request.param))
+    return draw_pipeline(request.param)
 
 
 def bars(svg):

@@ -38,6 +38,31 @@ def warp_matrix(case: Case) -> Violation | None:
     )
 
 
+def whole_k(case: Case) -> Violation | None:
+    """In the ring one warp of one CTA sums all columns of an output."""
+    split, along_k = case.schedule.split.k, case.schedule.warps.k
+    if split > 1:
+        sentence, directive = f"split k={split} is the stream's, the ring has one CTA", "split"
+    elif along_k > 1:
+        sentence, directive = f"warps k={along_k} is the stream's, the ring has one warp", "warps"
+    else:
+        return None
+    return Violation(
+        f"{sentence} along k", "leave it out, or use copy=atoms.LDG_STREAM_16B", directive
+    )
+
+
+def pack_data(case: Case) -> Violation | None:
+    """The ring copies weight rows as they are stored."""
+    if case.schedule.pack.data == "rows":
+        return None
+    return Violation(
+        "weight.data is packed in fragment order, the ring copies rows",
+        "leave pack(weight.data) out, or use copy=atoms.LDG_STREAM_16B",
+        "pack.weight.data",
+    )
+
+
 def tile_k(case: Case) -> Violation | None:
     """A ring stage holds whole metadata words, and rows no longer than a swizzle."""
     k = case.schedule.tile.k
@@ -214,6 +239,8 @@ def shared_limit(case: Case) -> Violation | None:
 
 RULES: dict[str, Rule] = COMMON | {
     "warp-matrix": warp_matrix,
+    "whole-k": whole_k,
+    "pack-data": pack_data,
     "tile-k": tile_k,
     "fold-format": fold_format,
     "fold-period": fold_period,

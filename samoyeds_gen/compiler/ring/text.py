@@ -14,6 +14,7 @@ class RingText(KernelText):
     """Guards, addresses and names that follow from a ring plan."""
 
     operations: ClassVar[tuple[str, ...]] = (
+        "_ops.cuh.jinja",
         "_ring_copies.cuh.jinja",
         "_ring_matrix.cuh.jinja",
         "_ring_ops.cuh.jinja",

@@ -75,6 +75,16 @@ def _fold(plan: SpecialisedPlan) -> ConstantGroup:
         ]
     if g.cluster > 1:
         rows.append(("kCluster", g.cluster, "CTAs along m that share tokens"))
+    if g.split > 1:
+        rows += [
+            ("kSplit", g.split, "CTAs of a cluster that split k"),
+            ("kWarps", 4 * g.consumers, "warps that multiply"),
+            ("kItems", g.items, "slices of tokens and a warp's rows, dealt to the cluster"),
+            ("kTurns", -(-g.items // g.split), "of which a CTA gets at most"),
+            ("kItemBytes", g.item_bytes, "bytes of one of them"),
+            ("kSplitUnit", g.tiles_per_block, "tiles of k that stay together"),
+            ("kBlocksPerTile", g.blocks_per_tile, "V-blocks a tile"),
+        ]
     return _group("Accumulators", *rows)
 
 
@@ -109,6 +119,8 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
     ]
     if g.gathered:
         rows.append(("kTokenRows", plan.buffer("token_rows").offset, "first byte of token rows"))
+    if g.split > 1:
+        rows.append(("kPartSums", plan.buffer("parts").offset, "first byte of the parts"))
     if g.fold == "expand":
         rows.append(("kZeros", plan.buffer("zeros").offset, "first byte of the zeros"))
     return _group("Shared memory, in bytes", *rows)
@@ -121,7 +133,9 @@ def _wrappers(plan: SpecialisedPlan) -> tuple[Wrapper, ...]:
     names = ["mbarrier_init", "mbarrier_expect", "mbarrier_arrive", "mbarrier_wait", "tma_box"]
     names += ["bulk_load", "registers"]
     if g.cluster > 1:
-        names += ["tma_box_to_all", "cluster_sync"]
+        names += ["tma_box_to_all", "cluster_sync", "mbarrier_arrive_at"]
+    if g.split > 1:
+        names += ["cluster_sync", "send"]
     if g.gathered or plan.schedule.overlap.turns:
         names.append("warpgroup_sync")
     if plan.schedule.overlap.turns:

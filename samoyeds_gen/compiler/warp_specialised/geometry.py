@@ -24,7 +24,8 @@ OVERHEAD_REGISTERS = 24  # addresses, words and counters of a consumer, as compi
 class SpecialisedGeometry(Geometry):
     """Numbers of one CTA. Rows are rows of the matrix unit: stored rows, and output rows for the
     expand fold; `weight_rows` are stored rows of a stage; `*_bytes` are bytes of one stage, and
-    `word_bytes` those of one warpgroup's metadata and fold words.
+    `word_bytes` those of one warpgroup's metadata and fold words. `parts_bytes` hold the parts that
+    a CTA receives when k is split.
     """
 
     consumers: int
@@ -48,6 +49,15 @@ class SpecialisedGeometry(Geometry):
     producer_registers: int
     gathered: bool
     cluster: int
+    split: int
+    items: int
+    item_bytes: int
+
+    @property
+    def parts_bytes(self) -> int:
+        """Bytes of the parts that a CTA receives when k is split."""
+        turns = -(-self.items // self.split)
+        return self.split * turns * self.item_bytes if self.split > 1 else 0
 
 
 SpecialisedPlan = KernelPlan[SpecialisedGeometry]
@@ -97,7 +107,7 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
     stride = WARPGROUP_ROWS // 4 * per_row * problem.out_dtype.bytes + 16
     gathered = problem.index is not None
     cluster = 1 if gathered else schedule.cluster.m
-    busy = gathered or cluster > 1
+    busy = gathered or cluster > 1 or schedule.split.k > 1
     consumer, producer = (BUSY_REGISTERS if busy else REGISTERS)[consumers]
     return SpecialisedGeometry(
         fold=fold,
@@ -126,4 +136,7 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
         producer_registers=producer,
         gathered=gathered,
         cluster=cluster,
+        split=schedule.split.k,
+        items=4 * consumers * -(-tile.n // schedule.epilogue.tokens),
+        item_bytes=64 * schedule.epilogue.tokens * per_row,
     )

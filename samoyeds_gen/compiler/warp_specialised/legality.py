@@ -18,6 +18,7 @@ from samoyeds_gen.compiler.warp_specialised.geometry import (
 from samoyeds_gen.language.layouts import XOR_128B, swizzle_for_row
 
 LARGEST_BOX = 256  # rows of one TMA box, and tokens of one wgmma
+MAX_CLUSTER = 8  # CTAs that every GPU of the architecture runs together
 RESERVED_BYTES = 2048  # barriers and token rows, at most
 
 
@@ -171,6 +172,50 @@ def cluster_shares(case: Case) -> Violation | None:
     )
 
 
+def cluster_split(case: Case) -> Violation | None:
+    """The CTAs that split k are a cluster, each of which finishes some slices."""
+    split, cluster = case.schedule.split.k, case.schedule.cluster.m
+    if split > 1 and cluster > 1:
+        return Violation(
+            f"split k={split} makes a cluster of its own, cluster m={cluster} is another",
+            "leave one of them out",
+            "split",
+        )
+    if split > MAX_CLUSTER:
+        return Violation(
+            f"split k={split} is more than the {MAX_CLUSTER} CTAs of a cluster",
+            f"use split(k={MAX_CLUSTER})",
+            "split",
+        )
+    slice_tokens, part = case.schedule.epilogue.tokens, case.schedule.tile.n
+    part //= case.schedule.overlap.split
+    if split > 1 and part % slice_tokens:
+        return Violation(
+            f"epilogue tokens={slice_tokens} does not divide the {part} tokens of a part, whose "
+            "slices are dealt to a cluster",
+            "use epilogue(tokens=8)",
+            "epilogue",
+        )
+    return None
+
+
+def whole_warps(case: Case) -> Violation | None:
+    """A warpgroup's warps share the columns of a step; weight lies as rows for TMA."""
+    if case.schedule.warps.k > 1:
+        return Violation(
+            f"warps k={case.schedule.warps.k} is the stream's, warpgroups have one warp along k",
+            "leave it out, or use copy=atoms.LDG_STREAM_16B",
+            "warps",
+        )
+    if case.schedule.pack.data != "rows":
+        return Violation(
+            "weight.data is packed in fragment order, TMA copies rows",
+            "leave pack(weight.data) out, or use copy=atoms.LDG_STREAM_16B",
+            "pack.weight.data",
+        )
+    return None
+
+
 def warpgroup_registers(case: Case) -> Violation | None:
     """Accumulators fit the registers that the producer leaves."""
     g = derive_geometry(case.schedule, case.problem)
@@ -191,6 +236,12 @@ def warpgroup_shared(case: Case) -> Violation | None:
     slices = 4 * g.consumers * g.slice_bytes
     limit = case.target.shared_per_cta - RESERVED_BYTES - slices
     needed = schedule.pipeline.stages * stage
+    if needed < g.parts_bytes:
+        return Violation(
+            f"the parts of sums take {g.parts_bytes} bytes, the ring they lie in has {needed}",
+            "use more stages, or a smaller tile n",
+            "pipeline",
+        )
     if needed <= limit:
         return None
     fits = limit // stage
@@ -205,6 +256,7 @@ def warpgroup_shared(case: Case) -> Violation | None:
 RULES: dict[str, Rule] = COMMON | {
     "warpgroup-matrix": warpgroup_matrix,
     "warpgroups": warpgroups,
+    "whole-warps": whole_warps,
     "warpgroup-fold": warpgroup_fold,
     "warpgroup-tile-k": warpgroup_tile_k,
     "warpgroup-period": warpgroup_period,
@@ -214,6 +266,7 @@ RULES: dict[str, Rule] = COMMON | {
     "warpgroup-layout": warpgroup_layout,
     "one-cta": one_cta,
     "cluster-shares": cluster_shares,
+    "cluster-split": cluster_split,
     "warpgroup-registers": warpgroup_registers,
     "warpgroup-shared": warpgroup_shared,
 }

@@ -41,8 +41,9 @@ def lower(schedule: Schedule, problem: Ssmm, target: Target) -> SpecialisedPlan:
         ),
         boxes=_boxes(schedule, problem, g),
         threads=32 * schedule.warps.m * schedule.warps.n + 128,
-        persistent=True,
-        cluster=g.cluster,
+        persistent=g.split == 1,
+        cluster=g.cluster * g.split,
+        share=g.split,
     )
 
 
@@ -62,7 +63,8 @@ def add_buffers(plan: SpecialisedPlan) -> SpecialisedPlan:
     def shared(
         name: str, element: str, shape: tuple[int, ...], size: int, note: str, **more: object
     ) -> Buffer:
-        return Buffer(name, "shared", element, shape, size, note, last="epilogue", **more)  # type: ignore[arg-type]
+        life = {"last": "loop" if name.endswith("_ring") and g.split > 1 else "epilogue"}
+        return Buffer(name, "shared", element, shape, size, note, **life, **more)  # type: ignore[arg-type]
 
     out = plan.problem.out_dtype
     slice_shape = (4 * g.consumers, s.epilogue.tokens, g.slice_stride // out.bytes)
@@ -107,6 +109,11 @@ def add_buffers(plan: SpecialisedPlan) -> SpecialisedPlan:
         buffers.append(
             shared("token_rows", "s32", (s.tile.n,), rows, "rows of tokens, -1 for none")
         )
+    if g.split > 1:
+        note = "parts of sums that the cluster sends, over the ring"
+        shape = (g.split, -(-g.items // g.split), g.item_bytes // 128, 32)
+        parts = Buffer("parts", "shared", "f32", shape, g.parts_bytes, note)
+        buffers.append(replace(parts, first="epilogue", last="epilogue"))
     if g.fold == "expand":
         buffers.append(shared("zeros", dtype, (64,), 128, "what absent sub-rows read"))
     sums = (g.accumulator_sets, s.overlap.split, g.sums)

@@ -163,9 +163,23 @@ class NextStage(Op):
 
 
 @dataclass(frozen=True, slots=True)
+class SendParts(Op):
+    """Send each warp's rows to the CTA of the cluster that adds them, over the used ring."""
+
+    kind: ClassVar[str] = "send_parts"
+    fold: str = "direct"
+
+
+@dataclass(frozen=True, slots=True)
 class StoreSlices(Op):
     """Finish the rows, slice by slice, and let bulk stores carry them away."""
 
     kind: ClassVar[str] = "store_slices"
     fold: str = "direct"
     paired: bool = False
+    split: int = 1
+
+    @property
+    def macro(self) -> str:
+        """The template macro that prints it."""
+        return "store_slices" if self.split == 1 else "store_parts"

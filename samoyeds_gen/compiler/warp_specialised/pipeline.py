@@ -23,6 +23,7 @@ from samoyeds_gen.compiler.warp_specialised.ops import (
     ReadWeight,
     ReadWords,
     Release,
+    SendParts,
     ShowGathered,
     StoreSlices,
     TakeTurn,
@@ -39,9 +40,18 @@ def add_operations(plan: SpecialisedPlan) -> SpecialisedPlan:
         setup=expand,
         producer=_producer(plan),
         loop=_consumer(plan),
-        epilogue=(
-            StoreSlices("out <- slices <- acc", fold=g.fold, paired=g.features_per_row % 2 == 0),
-        ),
+        epilogue=_epilogue(plan),
+    )
+
+
+def _epilogue(plan: SpecialisedPlan) -> tuple[Op, ...]:
+    g = plan.geometry
+    paired = g.features_per_row % 2 == 0
+    if g.split == 1:
+        return (StoreSlices("out <- slices <- acc", fold=g.fold, paired=paired),)
+    return (
+        SendParts("parts of the cluster <- acc", fold=g.fold),
+        StoreSlices("out <- slices <- sums of parts", fold=g.fold, paired=paired, split=g.split),
     )
 
 

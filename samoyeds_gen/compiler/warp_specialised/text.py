@@ -6,7 +6,7 @@ from samoyeds_gen.compiler.ops import Op
 from samoyeds_gen.compiler.plan import Wrapper
 from samoyeds_gen.compiler.text import KernelText, Macros, Swizzled, swizzled
 from samoyeds_gen.compiler.warp_specialised.geometry import SpecialisedPlan
-from samoyeds_gen.compiler.warp_specialised.ops import StoreSlices
+from samoyeds_gen.compiler.warp_specialised.ops import Issue, MatrixStep, SendParts, StoreSlices
 
 ROWS = ("_epilogue.cuh.jinja",)
 OPERANDS_A_LINE = 8
@@ -32,10 +32,20 @@ class SpecialisedText(KernelText):
         self.weight_shared = not self.expand
         self.gathered, self.turns = g.gathered, plan.schedule.overlap.turns
         self.full_count = "129" if g.gathered else "1"
-        self.clustered = g.cluster > 1
+        self.clustered, self.split = g.cluster > 1, g.split > 1
+        self.alone = not self.clustered and not self.split
+        self.whole_rows = not self.clustered
+        self.split_prefix = self.split and self.prefix
+        self.first_k, self.last_k = ("first_k", "last_k") if self.split else ("0", "tiles_k")
+        self.everyone = "  __syncthreads();" if self.alone else "  cluster_sync();"
+        # A producer meets its cluster as often as the consumers do.
+        meetings = 2 if self.split else int(self.clustered)
+        end = ["__syncwarp();", *["cluster_sync();"] * meetings] if meetings else []
+        self.producer_end = "\n".join(end)
         self.empty_count = "kConsumers * kCluster" if self.clustered else "kConsumers"
         row = "group * kRasterGroup + in_group % group_rows"
         self.tile_m = f"({row}) * kCluster + rank" if self.clustered else row
+        self.tokens_here = "kTileN" if self.split else "kPartTokens"
         self.boxed_tokens = "" if g.gathered else " + kTokenStage"
         blocked = "tile_m * kTileM / kFormatM * kFormatN"
         self.first_stored_row = "tile_m * kTileM" if g.fold == "direct" else blocked
@@ -74,6 +84,10 @@ class SpecialisedText(KernelText):
         lines = _lines([f'"+f"(acc[{i}])' for i in range(self.plan.geometry.sums)], 4)
         return (f": {lines[0]}", *(f"  {line}" for line in lines[1:]))
 
+    def matrix_step(self, op: Issue, step: MatrixStep) -> str:
+        """The call of one matrix step."""
+        return self.macro(self.wgmma)(op=op, step=step).strip("\n")
+
     def operand(self, position: int) -> str:
         """The operand `position` behind the accumulators."""
         return f"%{self.plan.geometry.sums + position}"
@@ -94,10 +108,10 @@ class SpecialisedText(KernelText):
 
     def render(self, op: Op) -> str:
         """The text of one operation."""
-        if isinstance(op, StoreSlices):
+        if isinstance(op, StoreSlices | SendParts):
             name = "values_prefix" if op.fold == "prefix" else "values_direct"
             rows = self.macro(name)(kernel=self)
-            return self.macro("store_slices")(op=op, kernel=self, body=rows)
+            return self.macro(op.macro)(op=op, kernel=self, body=rows)
         return super().render(op)
 
 

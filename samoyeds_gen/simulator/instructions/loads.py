@@ -31,13 +31,16 @@ def elements(operand: Operand) -> tuple[Operand, ...]:
 
 def state_space(modifiers: Modifiers) -> str:
     """The state space an opcode names, `generic` if none; constants live in global buffers."""
-    space = modifiers.get("space", "generic").split("::")[0]
+    space = modifiers.get("space", "generic")
+    if space == "shared::cluster":
+        return space
+    space = space.split("::")[0]
     return "global" if space == "const" else space
 
 
 def touch(lowering: "Lowering", space: str, size: int) -> None:
     """Tell the race detector how small the accesses of this kernel are."""
-    if space in ("shared", "generic"):
+    if space in ("shared", "shared::cluster", "generic"):
         lowering.granule = min(lowering.granule, size)
     if space in ("global", "generic"):
         lowering.global_granule = min(lowering.global_granule, size)
@@ -142,7 +145,10 @@ def _policy(lowering: "Lowering", instruction: Instruction, modifiers: Modifiers
     return lambda m: write(m, zero)
 
 
-_SPACE = "[.<space:global|shared|shared::cta|local|param|param::entry|param::func|const>]"
+_SPACE = (
+    "[.<space:global|shared|shared::cta|shared::cluster|local"
+    "|param|param::entry|param::func|const>]"
+)
 _SEM = "[.<sem:SEM>][.<scope:SCOPE>]"
 _HINTS = (
     "[.<c:ca|cg|cs|lu|cv|wb|wt>]"

@@ -1,0 +1,115 @@
+"""Candidates of a search: every legal variant, what the model keeps, and a winner's neighbours."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Final
+
+from samoyeds_gen.language import Schedule, Ssmm, Target
+from samoyeds_gen.tune.choice import Task, legal, modelled
+from samoyeds_gen.tune.shapes import tuned_shape
+
+ALIKE: Final = 3
+"""Candidates of one tile and warps that are kept: the model hardly tells their depths apart."""
+
+
+SHARES: Final = 8
+"""One part in so many of what is kept belongs to each pipeline shape, however it is modelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A legal schedule, its modelled time, and the key of its compiled code once it has one."""
+
+    schedule: Schedule
+    modelled_us: float
+    kernel: str = ""
+
+
+def candidates(task: Task, bases: Sequence[Schedule]) -> Iterator[Candidate]:
+    """Every legal variant of the bases once, with its modelled time; bases keep their names."""
+    seen: set[Schedule] = set()
+    for base in bases:
+        for schedule in legal_variants(base, task.problem, task.target):
+            anonymous = dataclasses.replace(schedule, name="", where=())
+            if anonymous not in seen:
+                seen.add(anonymous)
+                yield Candidate(schedule, modelled(schedule, task).us)
+
+
+@cache
+def legal_variants(base: Schedule, problem: Ssmm, target: Target) -> tuple[Schedule, ...]:
+    """The legal variants of a base, under names of their own; the same for every shape."""
+    variants = tuned_shape(base).variants(base, problem, target)
+    return tuple(
+        named(each, base) for each in dict.fromkeys(variants) if legal(each, problem, target)
+    )
+
+
+def named(variant: Schedule, base: Schedule) -> Schedule:
+    """A variant under a name that tells it from its base and from others of its tile."""
+    if variant == base:
+        return base
+    tile = variant.tile
+    plain = dataclasses.replace(variant, name=base.name, where=())
+    name = f"{base.name}_m{tile.m}n{tile.n}k{tile.k}_{plain.digest[:6]}"
+    return dataclasses.replace(plain, name=name)
+
+
+def prune(everything: Sequence[Candidate], number: int, *, keep: set[str]) -> list[Candidate]:
+    """The `number` quickest by the model, at most a few of one tile.
+
+    First those to keep, then some of every pipeline shape: between shapes the model errs more than
+    within one.
+    """
+    ordered = sorted(everything, key=lambda each: (each.modelled_us, each.schedule.digest))
+    kept = [each for each in ordered if each.schedule.digest in keep]
+    alike: dict[object, int] = {}
+    shares: dict[str, int] = {}
+    for share in (max(1, number // SHARES), number):
+        for each in ordered:
+            schedule = each.schedule
+            like = (schedule.tile, schedule.warps, schedule.stationary.fold)
+            copy = schedule.pipeline.copy
+            full = len(kept) >= number or shares.get(copy, 0) >= share
+            if full or each in kept or alike.get(like, 0) >= ALIKE:
+                continue
+            alike[like] = alike.get(like, 0) + 1
+            shares[copy] = shares.get(copy, 0) + 1
+            kept.append(each)
+    return kept[: max(number, len(keep))]
+
+
+def neighbours(winner: Schedule, everything: Sequence[Candidate]) -> list[Candidate]:
+    """Candidates that differ from the winner in exactly one choice, quickest by the model first."""
+    mine = _choices(winner)
+    near = []
+    for each in everything:
+        theirs = _choices(each.schedule)
+        differ = sum(value != theirs[name] for name, value in mine.items())
+        if differ == 1 and each.schedule.pipeline.copy == winner.pipeline.copy:
+            near.append(each)
+    return sorted(near, key=lambda each: (each.modelled_us, each.schedule.digest))
+
+
+TOGETHER: Final = {"tile.m": "rows", "warps": "rows", "tile.k": "columns", "layout": "columns"}
+"""Values of one choice: warps come with the rows they own, swizzles with a row's length."""
+
+
+def _choices(schedule: Schedule) -> dict[str, list[object]]:
+    """A schedule's values by the choice that decides them; its name is none."""
+    choices: dict[str, list[object]] = {}
+    for part in dataclasses.fields(schedule):
+        value = getattr(schedule, part.name)
+        if part.name in ("name", "where"):
+            continue
+        leaves = (
+            [(f"{part.name}.{each.name}", getattr(value, each.name)) for each in fields(value)]
+            if dataclasses.is_dataclass(value)
+            else [(part.name, value)]
+        )
+        for path, leaf in leaves:
+            choice = TOGETHER.get(path, TOGETHER.get(part.name, path))
+            choices.setdefault(choice, []).append(leaf)
+    return choices

@@ -1,0 +1,104 @@
+"""The warp-specialised pipeline for tuning: warpgroups, tokens, stages and overlap to try.
+
+Its copies and matrix steps are asynchronous, so resources overlap nearly perfectly; only the fold
+takes turns with the matrix unit.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from math import ceil
+
+from samoyeds_gen.compiler.folds import plan_fold
+from samoyeds_gen.compiler.warp_specialised.geometry import (
+    WARPGROUP_ROWS,
+    derive_geometry,
+    stage_bytes,
+)
+from samoyeds_gen.language import Schedule, Ssmm, Target, layouts
+from samoyeds_gen.language.schedule import Tile, Warps
+from samoyeds_gen.tune.demand import FMA_PER_CLOCK, Demand
+from samoyeds_gen.tune.machines import Machine
+from samoyeds_gen.tune.shapes.plain import streamed_bytes, unit_rows
+from samoyeds_gen.tune.suites import Shape
+
+WARPGROUPS = (2, 3, 4)
+TILE_N = (16, 32, 48, 64, 96, 128, 160, 176, 192, 200, 208, 256)
+TILE_K = (64, 128)
+STAGES = (2, 3, 4, 5, 6)
+SPLITS = (1, 2)
+TURNS = (False, True)
+CLUSTERS = ((1, 1), (2, 1), (1, 2), (1, 4), (1, 8))  # CTAs that share tokens, or the columns of k
+GROUPS = (8, 16, 32)
+SLICES = (8, 16)
+
+SHARPNESS = 8.0  # a prototype's rates at V = 32, 64 and 128 fit within a tenth
+FOLD_CLOCKS = 1.8  # that the matrix unit waits for each clock of the fold's additions,
+EXPOSED = 1.25  # times as many where warpgroups neither take turns nor split their tokens
+LATENCY = 900  # clocks from a TMA copy's issue until its bytes are there
+EPILOGUE = 600  # clocks of a tile that are no step: stores leave while the next tile begins
+EXCHANGE = 1500  # and those that a cluster waits for the parts of its sums,
+EXCHANGED_PER_CLOCK = 32  # which move at so many bytes a clock
+
+
+def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule]:
+    """The base itself, then every combination of the lists above with the base's fold."""
+    yield base
+    prefix = plan_fold(base, problem) == "prefix"
+    per_row = problem.format.m if prefix else 1
+    for groups, n, k, stages, split, turns, (cluster, parts), raster, tokens in product(
+        WARPGROUPS, TILE_N, TILE_K, STAGES, SPLITS, TURNS, CLUSTERS, GROUPS, SLICES
+    ):
+        yield replace(
+            base,
+            tile=Tile(WARPGROUP_ROWS * per_row * groups, n, k),
+            warps=Warps(4 * groups, 1),
+            layout=replace(base.layout, weight=layouts.swizzle_for_row(k).name),
+            pipeline=replace(base.pipeline, stages=stages),
+            overlap=replace(base.overlap, split=split, turns=turns),
+            cluster=replace(base.cluster, m=cluster),
+            split=replace(base.split, k=parts),
+            raster=replace(base.raster, group=raster),
+            epilogue=replace(base.epilogue, tokens=tokens),
+        )
+
+
+def demand(
+    schedule: Schedule, problem: Ssmm, target: Target, shape: Shape, machine: Machine
+) -> Demand:
+    """Each warpgroup reads its weights and all tokens of a stage from shared memory; a cluster
+    fetches tokens once, or shares out k and exchanges its sums. Persistent CTAs, one a
+    multiprocessor.
+    """
+    m, k, n = shape
+    tile, g = schedule.tile, derive_geometry(schedule, problem)
+    stage = stage_bytes(schedule, problem)
+    rows = unit_rows(schedule, problem)
+    parts = 4.0 * tile.m * tile.n * (1 - 1 / g.split)
+    reads = g.rows * tile.k + g.consumers * (g.token_bytes + g.word_bytes)
+    return Demand(
+        tiles=ceil(m / tile.m) * ceil(n / tile.n) * g.split,
+        resident=1,
+        steps=ceil(k / tile.k / g.split),
+        unit=schedule.tensorize,
+        matrix=2.0 * rows * tile.n * tile.k + _fold_operations(schedule, problem, machine),
+        shared=stage + reads,
+        fetched=stage - g.token_bytes * (1 - 1 / g.cluster),
+        vector=0.0,
+        latency=LATENCY / (schedule.pipeline.stages - 1),
+        drain=EPILOGUE + (EXCHANGE + parts / EXCHANGED_PER_CLOCK if g.split > 1 else 0),
+        streamed=streamed_bytes(schedule, problem, shape, machine),
+        sharpness=SHARPNESS,
+    )
+
+
+def _fold_operations(schedule: Schedule, problem: Ssmm, machine: Machine) -> float:
+    """Matrix operations that would take as long as the matrix unit waits for the fold."""
+    f, tile = problem.format, schedule.tile
+    if plan_fold(schedule, problem) != "prefix":
+        return 0.0
+    additions = unit_rows(schedule, problem) * tile.n * tile.k / f.v * (f.m - 1)
+    hidden = schedule.overlap.turns or schedule.overlap.split > 1
+    clocks = FOLD_CLOCKS * (1.0 if hidden else EXPOSED) * additions / FMA_PER_CLOCK
+    per_clock = machine.multiprocessors * machine.clock * 1e9
+    return clocks * machine.sparse_rate(schedule.tensorize) * 1e12 / per_clock

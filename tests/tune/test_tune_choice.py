@@ -1,0 +1,197 @@
+"""Choosing: the table for its own buckets, its nearest entries elsewhere, else the model alone."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tune_cases import PAIRS, database, record, shipped, task, true_us
+
+from samoyeds_gen.check.strategies import SHIPPED
+from samoyeds_gen.compiler import first_violation
+from samoyeds_gen.errors import TuneError
+from samoyeds_gen.formats import Format
+from samoyeds_gen.kernel import Choice
+from samoyeds_gen.tune.buckets import bucket_of, distance
+from samoyeds_gen.tune.choice import (
+    DOUBT,
+    FARTHEST,
+    dense_expected,
+    legal,
+    modelled,
+    rank,
+    shipped_schedules,
+)
+from samoyeds_gen.tune.demand import dense_us
+from samoyeds_gen.tune.machines import MACHINES, machine_named
+
+PREFIX, EXCHANGE, EXPAND = (
+    shipped(name) for name in ("ssmm_sm80_prefix", "ssmm_sm80_exchange", "ssmm_sm80_expand")
+)
+SQUARE = (4096, 4096, 4096)
+
+sizes = st.sampled_from((64, 500, 1408, 2048, 4096, 5760, 8192, 14336))
+shapes = st.tuples(sizes, sizes, sizes)
+known = st.lists(
+    st.builds(record, st.sampled_from((PREFIX, EXCHANGE, EXPAND)), st.floats(10, 1000), shapes),
+    max_size=6,
+)
+
+
+@given(shapes, st.sampled_from(SHIPPED), st.sampled_from(MACHINES), st.booleans())
+def test_a_choice_is_always_legal_and_says_why(shape, format, machine, selected):
+    at = task(shape, format, machine, index="int32" if selected else None)
+    ranked = rank(at, database())
+    assert all(first_violation(each.schedule, at.problem, at.target) is None for each in ranked)
+    assert all(each.source == "model" and each.reason for each in ranked)
+    assert len({each.schedule for each in ranked}) == len(ranked)
+    times = [each.expected_us for each in ranked]
+    assert times == sorted(times)
+
+
+@given(known, shapes)
+def test_a_bucket_with_measurements_takes_the_quickest_of_them(stored, shape):
+    at = task(shape)
+    newest = {(each.shape, each.digest): each for each in stored}
+    here = [each for each in newest.values() if bucket_of(each.shape) == bucket_of(shape)]
+    here = [each for each in here if each.shape == shape] or here
+    best = rank(at, database(*stored))[0]
+    assert (best.source == "table") == bool(here)
+    if here and all(each.shape == shape for each in here):
+        assert best.expected_us == min(each.us for each in here)
+        assert best.schedule in [each.schedule for each in here if each.us == best.expected_us]
+
+
+@given(known, shapes)
+def test_elsewhere_each_schedule_is_carried_over_from_its_nearest_measurement(stored, shape):
+    at = task(shape)
+    newest = {(each.shape, each.digest): each for each in stored}.values()
+    ranked = rank(at, database(*stored))
+    for choice in ranked:
+        mine = [each for each in newest if each.schedule == choice.schedule]
+        near = min((distance(each.shape, shape) for each in mine), default=float("inf"))
+        if choice.source == "nearest":
+            assert 0 < near <= FARTHEST
+            options = [
+                each.us
+                * modelled(each.schedule, at).us
+                / modelled(each.schedule, task(each.shape)).us
+                * (1 + DOUBT * near)
+                for each in mine
+                if distance(each.shape, shape) == pytest.approx(near)
+            ]
+            assert min(abs(choice.expected_us / each - 1) for each in options) < 1e-9
+        elif choice.source == "model" and ranked[0].source == "nearest":
+            assert near > FARTHEST
+
+
+def test_the_reason_names_the_measurement_and_the_distance():
+    ranked = rank(task((8192, 4096, 4096)), database(record(PREFIX, 180.0)))
+    (best,) = [each for each in ranked if each.source == "nearest"]
+    assert best.reason == (
+        "measured at 4096, 4096, 4096 on H200, 1.0 octaves away, corrected by the model"
+    )
+    assert str(best).startswith(f"ssmm_sm80_prefix {PREFIX.digest}: measured at ")
+    assert str(best).endswith(" us expected")
+
+
+def test_measured_against_the_model_the_measurement_wins():
+    at = task()
+    by_model = rank(at, database())[0].schedule
+    other = next(each for each in (PREFIX, EXCHANGE) if each != by_model)
+    slow, quick = modelled(by_model, at).us * 2, modelled(by_model, at).us * 0.9
+    best = rank(at, database(record(by_model, slow), record(other, quick)))[0]
+    assert (best.schedule, best.source, best.expected_us) == (other, "table", quick)
+
+
+def test_a_shape_beyond_every_measurement_is_modelled():
+    best = rank(task((64, 64, 8)), database(record(PREFIX, 180.0)))[0]
+    assert best.source == "model"
+
+
+def test_the_users_own_measurements_outweigh_shipped_ones():
+    at = task()
+    theirs, mine = record(PREFIX, 100.0, origin="h200.json"), record(EXCHANGE, 150.0)
+    assert rank(at, database(theirs))[0].schedule == PREFIX
+    assert rank(at, database(theirs, mine))[0].schedule == EXCHANGE
+
+
+def test_another_gpu_of_the_architecture_counts_as_farther_off():
+    at = task(machine=machine_named("H100"))
+    ranked = rank(at, database(record(EXCHANGE, 1.0)))
+    (carried,) = [each for each in ranked if each.source == "nearest"]
+    assert carried.schedule == EXCHANGE
+    assert "on H200, 1.0 octaves away" in carried.reason
+    assert rank(task(machine=machine_named("A100")), database(record(EXCHANGE, 1.0)))[0].source == (
+        "model"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "format"),
+    [
+        ({"tile": replace(PREFIX.tile, m=100)}, PAIRS),
+        ({"pipeline": replace(PREFIX.pipeline, copy="another_age")}, PAIRS),
+        ({}, Format(2, 4, 64)),
+    ],
+)
+def test_a_measured_schedule_that_is_not_legal_is_passed_over(change, format):
+    unusable = replace(PREFIX, **change)
+    ranked = rank(task(format=format), database(record(unusable, 0.001, format=format)))
+    assert unusable not in [each.schedule for each in ranked]
+
+
+def test_formats_and_dtypes_do_not_share_measurements():
+    stored = database(record(PREFIX, 0.001, format=Format(1, 2, 64)))
+    assert rank(task(), stored)[0].source == "model"
+
+
+def test_no_legal_schedule_at_all_is_refused(monkeypatch):
+    import samoyeds_gen.tune.choice as room
+
+    monkeypatch.setattr(room, "shipped_schedules", lambda format, dtype: ())
+    with pytest.raises(TuneError) as caught:
+        rank(task(), database())
+    assert str(caught.value) == (
+        "no shipped schedule is legal for m=4096, k=4096, n=4096, (1,2,128) bfloat16, H200, target "
+        "sm_90a; give a schedule of your own to compile"
+    )
+
+
+def test_in_an_invented_world_untuned_shapes_lose_little():
+    """Ten shapes between eight tuned ones, times off from the model by up to a quarter either way:
+    what is chosen is within a tenth of the best shipped schedule.
+    """
+    tuned = [(m, k, n) for m in (4096, 16384) for k in (2048, 8192) for n in (1024, 4096)]
+    stored = [
+        record(each, true_us(each, task(shape)), shape)
+        for shape in tuned
+        for each in shipped_schedules(PAIRS, task().problem.dtype)
+        if legal(each, task().problem, task().target)
+    ]
+    opened = database(*stored)
+    for m, k, n in ((6000 + 700 * at, 3000 + 400 * at, 1500 + 200 * at) for at in range(10)):
+        at = task((m, k, n))
+        schedules = shipped_schedules(PAIRS, at.problem.dtype)
+        times = {each: true_us(each, at) for each in schedules}
+        assert times[rank(at, opened)[0].schedule] <= 1.1 * min(times.values())
+
+
+def test_dense_times_come_from_the_table_then_nearby_then_the_model():
+    at = task()
+    assert dense_expected(at, database()) == (dense_us(SQUARE, at.machine), "model")
+    opened = database(record(None, 200.0))
+    assert dense_expected(at, opened) == (200.0, "table")
+    us, source = dense_expected(task((8192, 4096, 4096)), opened)
+    assert source == "nearest"
+    assert us == pytest.approx(
+        200 * dense_us((8192, 4096, 4096), at.machine) / dense_us(SQUARE, at.machine)
+    )
+
+
+def test_a_given_schedule_says_so():
+    import samoyeds_gen as sg
+
+    kernel = sg.compile(PREFIX, n=1, m=2, v=128, target="sm_80")
+    assert kernel.choice == Choice(PREFIX, "given", "given by the caller")
+    assert str(kernel.choice) == f"ssmm_sm80_prefix {PREFIX.digest}: given by the caller"
