@@ -3,14 +3,14 @@
 //
 // Generated from schedules/decode_sm80.py and templates/stream.cu.jinja.
 // Do not edit: run `samoyeds-gen emit`.
-// Schedule 8da9c26d752b, written for sm_80.
+// Schedule 8876adb002ae, written for sm_80.
 
 // Format (1,2,64): N of every M sub-rows of V columns are kept, 2:4 sparse inside.
 constexpr int kFormatV = 64;  // dense columns a block
 // Tile.
 constexpr int kTileM = 128;  // output features a CTA
 constexpr int kTileN = 16;  // tokens a CTA
-constexpr int kTileK = 512;  // dense columns a chunk of tokens
+constexpr int kTileK = 1024;  // dense columns a chunk of tokens
 constexpr int kWarpsM = 4;  // warps along the features
 constexpr int kWarpsK = 4;  // warps that take turns along k
 constexpr int kThreads = 512;  // 32 x kWarpsM x kWarpsK
@@ -25,18 +25,18 @@ constexpr int kFeaturesPerRow = 2;  // output features of a stored row
 constexpr int kGroupSteps = 4;  // matrix steps a group
 constexpr int kGroupK = 128;  // dense columns a group
 constexpr int kGroups = 2;  // groups in flight a lane
-constexpr int kChunkGroups = 1;  // groups of a warp in a chunk of tokens
-constexpr int kChunks = 4;  // chunks of tokens in shared memory
+constexpr int kChunkGroups = 2;  // groups of a warp in a chunk of tokens
+constexpr int kChunks = 2;  // chunks of tokens in shared memory
 constexpr int kOffsetK = 64;  // dense columns that share an offset
 constexpr int kGroupsPerWord = 4;  // groups one word of offsets covers
 constexpr int kOffsetsPerGroup = 2;  // offsets a row and group
 // Shared memory, in bytes.
 constexpr int kTokenRing = 0;  // first byte of the chunks of tokens
-constexpr int kChunkBytes = 16384;  // bytes a chunk
+constexpr int kChunkBytes = 32768;  // bytes a chunk
 constexpr int kPanelBytes = 2048;  // bytes a panel of 64 columns
 constexpr int kTokenRowBytes = 128;  // bytes of a token in a panel
-constexpr int kTokenPieces = 1024;  // 16-byte pieces a chunk
-constexpr int kTokenCopies = 2;  // pieces a thread copies
+constexpr int kTokenPieces = 2048;  // 16-byte pieces a chunk
+constexpr int kTokenCopies = 4;  // pieces a thread copies
 constexpr int kSliceTokens = 8;  // tokens finished at a time
 constexpr int kQuad = 4;  // features a thread finishes at a time
 constexpr int kSums = 128;  // first byte of the sums of a slice
@@ -95,11 +95,6 @@ __device__ __forceinline__ void cp_async_wait_0() {
   asm volatile("cp.async.wait_group 0;" ::: "memory");
 }
 
-// Wait until at most 2 of this thread's groups are in flight.
-__device__ __forceinline__ void cp_async_wait_2() {
-  asm volatile("cp.async.wait_group 2;" ::: "memory");
-}
-
 // Load four 8x8 tiles of 16-bit elements; lane l gives the address of row l % 8 of tile l / 8.
 __device__ __forceinline__ void ldmatrix_x4(unsigned (&to)[4], unsigned from) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -139,6 +134,9 @@ __device__ __forceinline__ float4 ldg_l2_16b(const float* from) {
                : "memory");
   return x;
 }
+
+// Order this thread's memory accesses, and those it has learnt of, for every CTA of the GPU.
+__device__ __forceinline__ void fence_gpu() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
 
 // Layout xor_128b: 16-byte chunks are permuted so that 8 rows meet 8 bank groups.
 __device__ __forceinline__ unsigned swizzle_tokens(unsigned offset) {
@@ -346,12 +344,12 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   // Main loop over chunks of tokens: each slot is multiplied and at once loaded again.
 #pragma unroll 1
   while (chunk < chunks) {
-    cp_async_wait_2();
+    cp_async_wait_0();
 
     // This chunk is visible to every warp, and no warp still reads the one before it.
     __syncthreads();
 
-    if (chunk + 3 < chunks) copy_tokens(chunk + 3);
+    if (chunk + 1 < chunks) copy_tokens(chunk + 1);
     cp_async_commit();
     write_stage = write_stage + 1 == kChunks ? 0 : write_stage + 1;
 
@@ -360,19 +358,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
     load_group(0, group + kGroups * kWarpsK);
     group += kWarpsK;
 
-    read_stage = read_stage + 1 == kChunks ? 0 : read_stage + 1;
-    ++chunk;
-
-    cp_async_wait_2();
-
-    // This chunk is visible to every warp, and no warp still reads the one before it.
-    __syncthreads();
-
-    if (chunk + 3 < chunks) copy_tokens(chunk + 3);
-    cp_async_commit();
-    write_stage = write_stage + 1 == kChunks ? 0 : write_stage + 1;
-
-    multiply(1, 0);
+    multiply(1, 1);
 
     load_group(1, group + kGroups * kWarpsK);
     group += kWarpsK;
@@ -469,9 +455,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   int* const last = reinterpret_cast<int*>(shared + kLast);
   __syncthreads();
   if (threadIdx.x == 0) {
-    __threadfence();
+    fence_gpu();
     const unsigned ticket = atomicInc(tickets + tile, kSplits - 1);
-    __threadfence();
+    fence_gpu();
     *last = ticket == kSplits - 1;
   }
   __syncthreads();

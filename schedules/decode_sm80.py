@@ -13,9 +13,12 @@ def decode_sm80(s, weight, tokens, out):
     # 16 stored rows a warp, in whole bands of N: an odd factor of N is a factor of the warps.
     odd = f.n // (f.n & -f.n)
     along_m = 4 if odd == 1 else odd
-    along_k = (16 if sets <= 10 else 8) // along_m or 1
+    along_k = (16 if sets <= 2 else 8) // along_m or 1
 
-    s.tile(m=16 * along_m // f.n * f.m, n=16 if sets <= 5 else 8, k=128 * along_k)
+    # 64 KB in flight an SM: 16 warps of 8 steps, or 8 warps of 16 where sums need the registers.
+    stages = 16 if 2 < sets <= 9 and along_m <= 8 else 8
+
+    s.tile(m=16 * along_m // f.n * f.m, n=16 if sets <= 4 else 8, k=256 * along_k)
     s.warps(m=along_m, n=1, k=along_k)
     s.split(k=2)
     s.tensorize(atoms.MMA_SP_M16N8K32)
@@ -30,5 +33,5 @@ def decode_sm80(s, weight, tokens, out):
     s.stationary(out, space="registers", fold=fold)
     s.stationary(weight.metadata, space="registers")
 
-    # Eight steps of 16 bytes in flight a lane, and four chunks of tokens that follow them.
-    s.pipeline(stages=8, copy=atoms.LDG_STREAM_16B, fragments=4)
+    # Two groups of steps a warp to each chunk of tokens, of which two lie in shared memory.
+    s.pipeline(stages=stages, copy=atoms.LDG_STREAM_16B, fragments=2)

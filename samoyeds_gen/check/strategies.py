@@ -55,8 +55,8 @@ class Scope:
     def of(cls, plan: Plan) -> "Scope":
         """The scope of a compiled kernel."""
         k, stages, v = plan.tile[2], plan.ring_depth, plan.problem.format.v
-        word = max(1, plan.geometry.tiles_per_word) * k
-        columns = {v, k, k * (stages - 1), k * stages, word, 2 * word}
+        word, ring = max(1, plan.geometry.tiles_per_word) * k, plan.schedule.split.k * k
+        columns = {v, k, ring * (stages - 1), ring * stages, word, 2 * word}
         return cls(plan.tile, tuple(sorted(columns)), plan.problem.index is not None)
 
     def affordable(self, m: int, k: int, n: int) -> bool:

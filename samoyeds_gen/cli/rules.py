@@ -26,6 +26,7 @@ PLAN_RULES = {
 }
 BUILD_RULES = {
     "no-spills": "ptxas keeps every value in registers, unless the schedule allows spills.",
+    "no-stack": "No array lies in local memory, unless the schedule allows spills.",
     "no-advice": "ptxas has no C75xx advice, such as serialised matrix work.",
 }
 

@@ -55,7 +55,7 @@ class PartStorage:
         if held is None or not held.fits(floats, tickets):
             self._outgrown += [] if held is None else [held]
             held = self._sets[handle] = self._take(floats, tickets)
-            if self._spare is None and not capturing(handle):
+            if self._spare is None and not capturing(handle, self._device):
                 self._spare = PartSet(held.floats, held.tickets, self._device)
         return held.values
 

@@ -11,7 +11,15 @@ from samoyeds_gen.formats import ELEMENTS
 from samoyeds_gen.kernel.arguments import Call, check_rows
 from samoyeds_gen.kernel.packing import packed
 from samoyeds_gen.runtime import ArrayView, Build, host_array
-from samoyeds_gen.simulator import Counters, Pointer, Report, TensorMap, parse, run
+from samoyeds_gen.simulator import (
+    Counters,
+    Pointer,
+    Report,
+    SimulationFault,
+    TensorMap,
+    parse,
+    run,
+)
 
 WORK_LIMIT = 2**30
 PROCESSORS = 3  # of the simulated GPU: few, so that persistent CTAs walk several tiles
@@ -91,9 +99,11 @@ def simulate(
         cluster=plan.cluster,
     )
     if tickets.any():
-        raise LaunchError(
-            f"the kernel left {int(np.count_nonzero(tickets))} tickets that are not zero",
-            remedy="report it: the next launch would add parts too early",
+        left = int(np.count_nonzero(tickets))
+        raise SimulationFault(
+            "ticket left",
+            f"{left} of {tickets.size} tickets are not zero for the next launch",
+            buffer="tickets",
         )
     return out, report
 

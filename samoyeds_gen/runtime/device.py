@@ -220,9 +220,11 @@ def current_stream(ordinal: int) -> int:
     return int(torch.cuda.current_stream(ordinal).cuda_stream)
 
 
-def capturing(stream: Any) -> bool:
-    """Whether work queued on the stream goes into a graph that is being captured."""
-    status = call(driver.cuStreamIsCapturing, stream_handle(stream), doing="asking for a capture")
+def capturing(stream: Any, ordinal: int) -> bool:
+    """Whether work queued on a stream of a device goes into a graph that is being captured."""
+    with context(ordinal):
+        handle = stream_handle(stream)
+        status = call(driver.cuStreamIsCapturing, handle, doing="asking for a capture")
     return bool(status != driver.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_NONE)
 
 

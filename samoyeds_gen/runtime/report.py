@@ -88,9 +88,10 @@ def parse_log(log: str) -> tuple[ResourceReport, ...]:
 def require_clean(
     report: ResourceReport, allow_spills: bool = False, *, allow_advice: bool = False
 ) -> None:
-    """Refuse a kernel that spills registers or drew C75xx advice, unless that is allowed.
+    """Refuse a kernel that spills registers, keeps arrays in local memory or drew C75xx advice.
 
-    Raises CompileError naming the kernel, the bytes spilled or the advice, and the remedy.
+    `allow_spills` allows a stack frame too, of which spills are a part. Raises CompileError naming
+    the kernel, the bytes or the advice, and the remedy.
     """
     if report.spills and not allow_spills:
         raise CompileError(
@@ -98,6 +99,13 @@ def require_clean(
             f"{report.spill_loads} bytes of loads per thread at {report.registers} registers",
             rule="no-spills",
             remedy="use a smaller output tile or more warps, or let the schedule allow spills",
+        )
+    if report.stack and not allow_spills:
+        raise CompileError(
+            f"kernel {report.entry} keeps {report.stack} bytes a thread in local memory, where "
+            "accumulators are as slow as spilled ones",
+            rule="no-stack",
+            remedy="unroll the loops that index arrays, or let the schedule allow spills",
         )
     if report.advice and not allow_advice:
         gravest = min(report.advice, key=lambda line: "Performance Loss" not in line)

@@ -1,4 +1,4 @@
-"""CTAs that run together: shared::cluster addresses, and the barrier of a cluster.
+"""CTAs that run together: shared::cluster addresses, their barrier, and how long they must live.
 
 An address of shared::cluster is an address of shared memory with, in bits 24 and up, one more than
 the rank of its CTA, or zero for the CTA that uses it (PTX ISA, "State Spaces", "mapa").
@@ -46,6 +46,45 @@ def mapped(m: "Machine", address: Array, rank: Array, site: Site) -> Array:
     step = (rank.astype(address.dtype) + address.dtype.type(1)) << address.dtype.type(RANK_SHIFT)
     placed: Array = (address & ~address.dtype.type(0xFF << RANK_SHIFT)) | step
     return placed
+
+
+class Departures:
+    """No CTA may end before what others of its cluster do to its mbarriers has happened.
+
+    `last` holds, by CTA and foreign warp, the newest such act: its clock, lane and instruction;
+    `known` what the warps of a CTA that ended knew.
+    """
+
+    def __init__(self) -> None:
+        self.last: dict[tuple[int, int], tuple[int, int, Site]] = {}
+        self.known: dict[int, Array] = {}
+
+    def visit(self, m: "Machine", ctas: Array, site: Site) -> None:
+        """The running lanes act on these CTAs' mbarriers, each on one."""
+        foreign = ctas != m.cta_of[m.indices]
+        for lane, cta in zip(m.indices[foreign].tolist(), ctas[foreign].tolist(), strict=True):
+            if not m.live[m.cta_of == cta].any():
+                raise _outlived(m, site, lane)
+            clock = int(m.clocks.now[lane >> 5])
+            self.last[cta, int(m.member_of[lane])] = clock, lane, site
+
+    def leave(self, m: "Machine") -> None:
+        """The running lanes have ended; refuse if their CTA did not wait for its visitors."""
+        if not self.last:
+            return
+        for warp in np.unique(m.indices >> 5).tolist():
+            cta = warp // m.warps
+            before = self.known.get(cta, np.zeros(0, np.int64))
+            self.known[cta] = merged(before, m.clocks.known[warp])
+        for (cta, member), (clock, lane, site) in self.last.items():
+            ended = not m.live[m.cta_of == cta].any()
+            if ended and m.launch.races and self.known[cta][member] < clock:
+                raise _outlived(m, site, lane)
+
+
+def _outlived(m: "Machine", site: Site, lane: int) -> Exception:
+    what = "the CTA of this mbarrier may have ended, with nothing that makes it wait"
+    return m.fault("race", what, site, lane)
 
 
 class ClusterBarriers:

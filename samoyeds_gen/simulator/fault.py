@@ -18,6 +18,7 @@ Kind = Literal[
     "unknown opcode",
     "uninitialised read",
     "divergent barrier",
+    "ticket left",
 ]
 KINDS: tuple[str, ...] = get_args(Kind)
 

@@ -14,7 +14,7 @@ import numpy as np
 from samoyeds_gen.simulator.barriers import Barriers
 from samoyeds_gen.simulator.bulk_stores import BulkStores
 from samoyeds_gen.simulator.clocks import Clocks
-from samoyeds_gen.simulator.clusters import ClusterBarriers
+from samoyeds_gen.simulator.clusters import ClusterBarriers, Departures
 from samoyeds_gen.simulator.counters import Counters
 from samoyeds_gen.simulator.fault import Kind, SimulationFault
 from samoyeds_gen.simulator.fragment import Operands
@@ -130,6 +130,7 @@ class Machine:
         self.warpgroups = Warpgroups(self.kernel.watched)
         self.registers = RegisterPool(self.ctas, self.warps, self.kernel.register_limit)
         self.cluster_barriers = ClusterBarriers(self)
+        self.departures = Departures()
 
     def enter(self, mask: Array) -> None:
         """Make `mask` the running group."""
@@ -200,6 +201,7 @@ class Machine:
         """End the lanes of the running group."""
         self.bulk_stores.refuse_outstanding(self)
         self.live = self.live & ~self.mask
+        self.departures.leave(self)
         self.clocks.retire(np.flatnonzero(~self.live.reshape(-1, 32).any(axis=1)))
         self.parking.progress += 1
         self.landings.refuse_orphans(self)

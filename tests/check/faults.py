@@ -18,13 +18,17 @@ DIVERGENT, RAW = "divergent barrier", "uninitialised read"
 
 @dataclass(frozen=True)
 class Fault:
-    """Replace `old`, which occurs once, by `new` in the kernel of `subject`; `kinds` may follow."""
+    """Replace `old`, which occurs once, by `new` in the kernel of `subject`; `kinds` may follow.
+
+    `also` are more such edits, for what one edit alone does not break.
+    """
 
     name: str
     old: str
     new: str
     kinds: tuple[str, ...] = (VALUE,)
     subject: str = "exchange"
+    also: tuple[tuple[str, str], ...] = ()
 
 
 def _subject(fold: str, format: Format, *, m: int, atom: str | None = None, **problem) -> Subject:
@@ -57,9 +61,10 @@ def faulty(fault: Fault | None, subject: Subject) -> Variant:
     plan = compile_plan(subject.schedule, subject.problem, subject.target)
     source = emit(plan)
     if fault is not None:
-        found = source.count(fault.old)
-        assert found == 1, f"{fault.name}: {fault.old!r} occurs {found} times in the kernel"
-        source = source.replace(fault.old, fault.new)
+        for old, new in ((fault.old, fault.new), *fault.also):
+            found = source.count(old)
+            assert found == 1, f"{fault.name}: {old!r} occurs {found} times in the kernel"
+            source = source.replace(old, new)
     build = compile_source(source, name=plan.source_name, target=plan.target.name)
     return Variant(plan, source, build)
 

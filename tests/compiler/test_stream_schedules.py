@@ -1,7 +1,7 @@
 """Drawn schedules of the stream: they compile, cover the problem, and their ring is ordered."""
 
-import itertools
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -103,7 +103,7 @@ def test_every_slot_is_multiplied_then_loaded_once_an_iteration(subject):
     loop = in_turn(plan)
     assert [op.buffer for op in loop if isinstance(op, MultiplyGroup)] == every
     assert [op.buffer for op in loop if isinstance(op, LoadGroup)] == every
-    for op, following in itertools.pairwise(loop):
+    for op, following in pairwise(loop):
         if isinstance(op, MultiplyGroup):
             assert isinstance(following, LoadGroup)
             assert following.buffer == op.buffer

@@ -21,6 +21,14 @@ def test_drawn_kernels_agree_with_the_reference(seed):
     assert result.counters.runs >= 5 * 12
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_drawn_streams_agree_with_the_reference(seed):
+    result = Drawn("decode_sm80", kernels=5, examples=12, device="cpu", seed=1000 * seed).run()
+    failures = [kernel.failure for kernel in result.kernels if kernel.failure is not None]
+    assert not failures, "\n\n".join(map(str, failures))
+    assert result.counters.runs >= 4 * 12
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_schedules_pass_a_short_check(name):
     report = check_schedule(name, device="cpu", examples=12 if name == "ssmm_sm80" else 4)

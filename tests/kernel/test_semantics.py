@@ -18,6 +18,12 @@ FOLDS = [
     ("expand", Format(2, 4, 32)),
     ("expand", Format(3, 7, 48)),
     ("expand", Format(2, 2, 32)),
+    ("stream-prefix", Format(1, 2, 32)),
+    ("stream-prefix", Format(1, 4, 64)),
+    ("stream-expand", Format(1, 2, 16)),
+    ("stream-expand", Format(2, 4, 32)),
+    ("stream-expand", Format(3, 7, 48)),
+    ("stream-expand", Format(2, 2, 32)),
 ]
 KERNELS = {}
 SPECIAL = [np.nan, np.inf, -np.inf]

@@ -6,9 +6,10 @@ import ml_dtypes
 import numpy as np
 
 import samoyeds_gen as sg
+from samoyeds_gen.compiler.stream.geometry import tile_step
 from samoyeds_gen.formats import Format
 from samoyeds_gen.language import load_schedule, make_ssmm
-from samoyeds_gen.language.schedule import Stationary, Tile, Warps
+from samoyeds_gen.language.schedule import Split, Stationary, Tile, Warps
 
 PAIRS = Format(1, 2, 32)
 DTYPES = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
@@ -31,9 +32,26 @@ def tiny(fold, format, *, target="sm_80", k=64, **changes):
     )
 
 
+def tiny_stream(fold, format, *, split=2, **changes):
+    """The shipped stream with this fold, two warps each way, one group in flight, two chunks."""
+    base = load_schedule("decode_sm80", format, make_ssmm(format, "bf16").dtype)
+    schedule = replace(
+        base,
+        warps=Warps(2, 1, 2),
+        stationary=Stationary(fold),
+        pipeline=replace(base.pipeline, stages=4, fragments=2),
+        split=Split(split),
+        where=(),
+        **changes,
+    )
+    step = tile_step(schedule, make_ssmm(format, "bf16"))
+    return replace(schedule, tile=Tile(step, 16, 256))
+
+
 def compiled(fold="exchange", format=PAIRS, dtype="bfloat16", **options):
-    """A compiled tiny kernel."""
-    schedule = tiny(fold, format)
+    """A compiled tiny kernel; "stream-" before the fold makes it a stream."""
+    stream, _, name = fold.rpartition("-")
+    schedule = tiny_stream(name, format) if stream else tiny(fold, format)
     return sg.compile(schedule, n=format.n, m=format.m, v=format.v, dtype=dtype, **options)
 
 

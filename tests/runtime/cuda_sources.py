@@ -29,6 +29,18 @@ extern "C" __global__ void heavy(float *y, const float *x, int n) {
 }
 """
 
+# An array indexed by a run-time value lies in local memory: a stack frame without a spill.
+INDEXED = """\
+extern "C" __global__ void indexed(float *y, const float *x, int n) {
+  float v[16];
+#pragma unroll
+  for (int i = 0; i < 16; i++) v[i] = x[threadIdx.x + i * n];
+#pragma unroll 1
+  for (int i = 0; i < n; i++) v[i * 5 & 15] += v[i & 15];
+  y[threadIdx.x] = v[n & 15];
+}
+"""
+
 # Accumulators of an asynchronous wgmma touched before its wait: ptxas serialises and says so.
 SERIALISED_WGMMA = """\
 extern "C" __global__ void __launch_bounds__(128) serialised(

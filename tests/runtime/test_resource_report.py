@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from cuda_sources import CALLED, HEAVY, SAXPY, SERIALISED_WGMMA, TARGETS
+from cuda_sources import CALLED, HEAVY, INDEXED, SAXPY, SERIALISED_WGMMA, TARGETS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,6 +87,21 @@ def test_a_kernel_that_really_spills(target):
         f"no-spills: kernel heavy spills registers: {heavy.spill_stores} bytes of stores and "
         f"{heavy.spill_loads} bytes of loads per thread at {heavy.registers} registers; use a "
         "smaller output tile or more warps, or let the schedule allow spills"
+    )
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_array_in_local_memory(target):
+    found = reports_of(SAXPY + INDEXED, target)["indexed"]
+    assert not found.spills
+    assert found.stack == 64
+    require_clean(found, allow_spills=True)
+    with pytest.raises(CompileError) as caught:
+        require_clean(found)
+    assert str(caught.value) == (
+        "no-stack: kernel indexed keeps 64 bytes a thread in local memory, where accumulators are "
+        "as slow as spilled ones; unroll the loops that index arrays, or let the schedule allow "
+        "spills"
     )
 
 

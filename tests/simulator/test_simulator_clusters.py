@@ -71,6 +71,7 @@ SEEDED = {
     "mask of one": ("deadlock", [("&full, 3)", "&full, 1 << rank)")]),
     "rank that is not there": ("out of bounds", [("if (t < 2) remote", "if (t < 3) remote")]),
     "expects its own half": ("read before arrival", [("(&full, 2 * kHalf)", "(&full, kHalf)")]),
+    "leaves while the other one may arrive": ("race", [(f"{END}}}", "  }\n}")]),
     "one thread does not meet": (
         "deadlock",
         [

@@ -102,6 +102,17 @@ def dp4a(a, b, c):
     return c + sum(signed(x[i], 8) * signed(y[i], 8) for i in range(4))
 
 
+def dp2a(first, is_signed):
+    number = signed if is_signed else unsigned
+
+    def dot(a, b, c):
+        x = [number(unsigned(a, 32) >> 16 * i & 0xFFFF, 16) for i in range(2)]
+        y = [number(unsigned(b, 32) >> 8 * (first + i) & 0xFF, 8) for i in range(2)]
+        return c + x[0] * y[0] + x[1] * y[1]
+
+    return dot
+
+
 def halves(function, is_signed):
     def apply(a, b):
         result = 0
@@ -152,6 +163,10 @@ ROWS = [
     ("max.u64", "u64 u64 u64", max),
     ("sad.s32", "u32 s32 s32 u32", lambda a, b, c: abs(a - b) + c),
     ("dp4a.s32.s32", "s32 s32 s32 s32", dp4a),
+    ("dp2a.lo.u32.u32", "u32 u32 u32 u32", dp2a(0, False)),
+    ("dp2a.hi.u32.u32", "u32 u32 u32 u32", dp2a(2, False)),
+    ("dp2a.lo.s32.s32", "s32 s32 s32 s32", dp2a(0, True)),
+    ("dp2a.hi.s32.s32", "s32 s32 s32 s32", dp2a(2, True)),
     ("add.u16x2", "u32 u32 u32", halves(lambda a, b: a + b, False)),
     ("min.u16x2", "u32 u32 u32", halves(min, False)),
     ("max.s16x2", "u32 u32 u32", halves(max, True)),

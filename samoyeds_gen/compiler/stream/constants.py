@@ -125,5 +125,5 @@ def _wrappers(plan: StreamPlan) -> tuple[Wrapper, ...]:
         *(Wrapper("cp_async_wait", pending) for pending in waits),
         Wrapper("ldmatrix_x4"),
         Wrapper(plan.atom.name),
-        *((Wrapper("ldg_l2_16b"),) if split else ()),
+        *((Wrapper("ldg_l2_16b"), Wrapper("fence_gpu")) if split else ()),
     )

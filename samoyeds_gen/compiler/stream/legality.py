@@ -17,6 +17,7 @@ MAX_TILE_N = 64
 MAX_GROUPS = 8
 MAX_CHUNKS = 8
 MAX_SPLITS = 64
+QUARTERS = 128  # threads of one warp on each quarter of an SM, which share out its registers
 RESERVED_BYTES = 1024  # token rows and the flag of the last CTA, at most
 
 
@@ -180,7 +181,8 @@ def split_count(case: Case) -> Violation | None:
 def registers(case: Case) -> Violation | None:
     """Sums, weights in flight and a step's tokens fit the registers a thread can have."""
     schedule, target = case.schedule, case.target
-    share = target.registers_per_sm // (schedule.resident.ctas * schedule.warps.threads)
+    threads = -(-schedule.warps.threads // QUARTERS) * QUARTERS
+    share = target.registers_per_sm // (schedule.resident.ctas * threads)
     limit = min(target.registers_per_thread, share // 8 * 8)
     g = derive_geometry(schedule, case.problem)
     if g.registers <= limit or schedule.resident.spills:

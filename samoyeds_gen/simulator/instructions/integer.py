@@ -136,6 +136,20 @@ def _dot_bytes(a: Array, b: Array, c: Array) -> Array:
     return low
 
 
+def _dot_halves(first: int) -> Function:
+    """dp2a: two products of a half-word with a byte, from byte `first` on, added to c."""
+
+    def run(a: Array, b: Array, c: Array) -> Array:
+        x = a.view(np.int16 if a.dtype.kind == "i" else np.uint16).reshape(-1, 2)
+        y = b.view(np.int8 if b.dtype.kind == "i" else np.uint8).reshape(-1, 4)
+        products = x.astype(np.int64) * y[:, first : first + 2].astype(np.int64)
+        total = c.astype(np.int64) + products.sum(axis=1)
+        low: Array = total.astype(np.uint32).view(c.dtype)
+        return low
+
+    return run
+
+
 def _halves(function: Function) -> Function:
     """A function of 16-bit integers on the halves of 32-bit words; signed as the words are."""
 
@@ -178,6 +192,8 @@ ROWS = (
     alu("max.relu.s32", "s32 s32 s32", lambda a, b: np.maximum(np.maximum(a, b), 0)),
     alu("sad.<t:INT>", "t t t u", sum_of_differences),
     alu("dp4a.<t:u32|s32>.<v:u32|s32>", "t t v t", _dot_bytes),
+    alu("dp2a.lo.<t:u32|s32>.<v:u32|s32>", "t t v t", _dot_halves(0)),
+    alu("dp2a.hi.<t:u32|s32>.<v:u32|s32>", "t t v t", _dot_halves(2)),
     row("add.cc.<t:INT>", _carry("add", taken=False), family="add.cc"),
     row("sub.cc.<t:INT>", _carry("sub", taken=False), family="add.cc"),
     row("addc[.<out:cc>].<t:INT>", _carry("add", taken=True), family="add.cc"),
