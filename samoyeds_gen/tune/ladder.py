@@ -183,8 +183,9 @@ def _step(
     step = Step(
         m, k, n, rung.name, rung.directive, rung.before, rung.tried, predicted_us=us, limit=limit
     )
-    if variant is None:
+    if rung.schedule is None or variant is None:
         return step
+    step = replace(step, digest=rung.schedule.digest)
     if isinstance(variant, SamoyedsError):
         return replace(step, verdict=str(variant))
     plan, report = variant.plan, variant.build.report
@@ -192,7 +193,6 @@ def _step(
     special = geometry if isinstance(geometry, SpecialisedGeometry) else None
     return replace(
         step,
-        digest=plan.schedule.digest,
         accumulators=plan.buffer("acc").bytes // 4,
         registers=report.registers,
         consumer_registers=special.consumer_registers if special else report.registers,

@@ -103,6 +103,7 @@ def test_a_rung_that_does_not_compile_leaves_the_others(monkeypatch):
     assert dense.verdict == ""
     assert all("it spills" in each.verdict for each in others)
     assert all(each.registers is None and each.predicted_us > 0 for each in others)
+    assert [each.digest for each in others] == [each.schedule.digest for each in EVERY[1:]]
 
 
 class InventedRig:
