@@ -513,6 +513,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
           }
         }
 
+        // The slice is whole.
         __syncwarp();
 #pragma unroll
         for (int chunk = lane; chunk < kSliceTokens * kTokenChunks; chunk += 32) {
@@ -537,6 +538,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
             }
           }
         }
+        // Every lane has read the slice.
         __syncwarp();
       }
     }

@@ -81,8 +81,7 @@ def streamed_bytes(w: SparseWeight, plan: Plan, device: int) -> int:
     of the fold.
     """
     arrays = on_device(w, plan, plan.packing_key, device)
-    handed = {parameter.source for parameter in plan.parameters}
-    return sum(view.size * view.itemsize for name, view in arrays.items() if name in handed)
+    return sum(view.size * view.itemsize for name, view in arrays.items() if plan.takes(name))
 
 
 def on_device(w: SparseWeight, plan: Plan, key: str, device: int) -> dict[str, ArrayView]:

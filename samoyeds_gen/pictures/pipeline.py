@@ -13,6 +13,7 @@ from samoyeds_gen.compiler.ops import AdvanceStage, CopyTile, Multiply, Op, Wait
 from samoyeds_gen.pictures.palette import COPY, MUTED, READ
 from samoyeds_gen.pictures.svg import Drawing, text_width
 from samoyeds_gen.pictures.swizzle_map import RING
+from samoyeds_gen.pictures.warpgroups import draw_warpgroups, is_specialised
 
 WIDTH = 880
 MARGIN = 28
@@ -77,8 +78,10 @@ def draw_pipeline(plan: Plan) -> str:
     """The ring pipeline of a plan as SVG text: one row a stage, one column a loop iteration.
 
     A copy is drawn from its issue to the wait that covers it; a stage is read from the first to
-    the last load of its fragments.
+    the last load of its fragments. Warp-specialised plans have a picture of their own.
     """
+    if is_specialised(plan):
+        return draw_warpgroups(plan)
     stages, timing = plan.ring_depth, ring_timing(one_tile(plan.loop))
     tiles = stages + 3
     drawing = Drawing(WIDTH, TOP + stages * ROW + 92, f"Pipeline of {plan.entry}")

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final
 
 from samoyeds_gen.compiler.warp_specialised.geometry import SpecialisedGeometry
+from samoyeds_gen.errors import SamoyedsError
 from samoyeds_gen.formats import Format
 from samoyeds_gen.kernel import Kernel, Variant, build_variant
 from samoyeds_gen.language import Schedule, Ssmm, layouts, load_schedule, make_ssmm
@@ -148,12 +149,21 @@ def _chain(*, stages: int, n: int = 128, turns: bool = False, group: int = 1) ->
 
 
 def predicted(machine: Machine, shapes: Sequence[Shape] = SHAPES) -> Figures:
-    """Every rung at every shape: the model's time, registers and shared memory. Needs no GPU."""
+    """Every rung at every shape: the model's time, registers and shared memory. Needs no GPU.
+
+    A rung that does not compile cleanly has the refusal as its verdict, and no resources.
+    """
     every, problem, target = rungs(), ladder_problem(), task_target(machine)
     own = [each.schedule for each in every if each.schedule is not None]
+
+    def build(schedule: Schedule) -> Variant | SamoyedsError:
+        try:
+            return build_variant(schedule, problem, target)
+        except SamoyedsError as error:  # another compiler may spill where this one does not
+            return error
+
     with ThreadPoolExecutor(thread_name_prefix="ladder-compile") as pool:
-        built = pool.map(lambda each: build_variant(each, problem, target), own)
-        variants = dict(zip(own, built, strict=True))
+        variants = dict(zip(own, pool.map(build, own), strict=True))
     steps = []
     for shape in shapes:
         task = Task(machine, target, problem, shape)
@@ -166,19 +176,23 @@ def predicted(machine: Machine, shapes: Sequence[Shape] = SHAPES) -> Figures:
     return Figures(machine.name, tuple(steps))
 
 
-def _step(rung: Rung, shape: Shape, us: float, limit: str, variant: Variant | None) -> Step:
+def _step(
+    rung: Rung, shape: Shape, us: float, limit: str, variant: Variant | SamoyedsError | None
+) -> Step:
     m, k, n = shape
     step = Step(
         m, k, n, rung.name, rung.directive, rung.before, rung.tried, predicted_us=us, limit=limit
     )
-    if variant is None:
+    if rung.schedule is None or variant is None:
         return step
+    step = replace(step, digest=rung.schedule.digest)
+    if isinstance(variant, SamoyedsError):
+        return replace(step, verdict=str(variant))
     plan, report = variant.plan, variant.build.report
     geometry = plan.geometry
     special = geometry if isinstance(geometry, SpecialisedGeometry) else None
     return replace(
         step,
-        digest=plan.schedule.digest,
         accumulators=plan.buffer("acc").bytes // 4,
         registers=report.registers,
         consumer_registers=special.consumer_registers if special else report.registers,

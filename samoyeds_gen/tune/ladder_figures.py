@@ -19,8 +19,8 @@ class Step:
 
     `ratio` is cuBLAS's measured time over this one's. `registers` a thread are those that ptxas
     used, before warpgroups hand them over; consumers then have `consumer_registers`, of which
-    `accumulators` hold sums, and a producer `producer_registers`. `shared_bytes` a CTA. Resources are
-    None for the dense product.
+    `accumulators` hold sums, and a producer `producer_registers`. `shared_bytes` a CTA. Resources
+    are None for the dense product.
     """
 
     m: int

@@ -149,8 +149,8 @@ FAULTS = (
     Fault("share of tokens to the wrong place", SHARE, "(1 - rank) * (kBoxBytes / kCluster),",
           (VALUE,), "cluster"),
     # Epilogue.
-    Fault("slice overwritten while lanes read it", SLICE + "        for (int at",
-          "#pragma unroll\n        for (int at", (RACE,)),
+    Fault("slice overwritten while lanes read it",
+          "        // Every lane has read the slice.\n        __syncwarp();\n", "", (RACE,)),
 )  # fmt: skip
 
 MORE_FAULTS = (

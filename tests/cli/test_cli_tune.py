@@ -242,7 +242,7 @@ def test_export_alone_needs_no_gpu(cli, tmp_path):
 
 def test_compile_and_run_without_a_file_choose_and_say_so(cli):
     made = json.loads(cli("compile", "-s", "4096,4096,4096", "-t", "sm_90a", "--json").out)
-    assert "quickest of" in made["choice"]
+    assert "expected" in made["choice"]
     ran = cli("run", "-s", "40,64,8", "--device", "cpu")
     assert ran.code == 0
     (choice,) = [line for line in ran.out.splitlines() if line.startswith("choice")]

@@ -20,7 +20,13 @@ pytestmark = [
 ]
 
 M, K, N, TOKENS = 14336, 4096, 4096, 8192
-SCHEDULES = ("ssmm_sm80", "ssmm_sm80_exchange", "ssmm_sm80_prefix", "ssmm_sm80_expand")
+SCHEDULES = (
+    "ssmm_sm80",
+    "ssmm_sm80_exchange",
+    "ssmm_sm80_prefix",
+    "ssmm_sm80_expand",
+    "ssmm_sm90",
+)
 FORMATS = [
     Format(n, m, v)
     for n, m in ((1, 1), (1, 2), (2, 4), (1, 4), (4, 8), (8, 16))

@@ -11,7 +11,7 @@ from project_places import ROOT
 from tune_cases import H200
 
 from samoyeds_gen.compiler import first_violation
-from samoyeds_gen.errors import TuneError
+from samoyeds_gen.errors import CompileError, TuneError
 from samoyeds_gen.kernel import Choice
 from samoyeds_gen.language import load_schedule, target_named
 from samoyeds_gen.tune import ladder
@@ -92,6 +92,18 @@ def test_resources_are_those_of_the_build(built):
     assert all(each.spill_bytes == 0 for each in built.steps)
     assert all(each.predicted_us > 0 and each.limit for each in built.steps)
     assert all(each.measured_us is None and each.ratio is None for each in built.steps)
+
+
+def test_a_rung_that_does_not_compile_leaves_the_others(monkeypatch):
+    def refuse(schedule, problem, target):
+        raise CompileError("it spills", rule="no-spills", remedy="use fewer")
+
+    monkeypatch.setattr(ladder, "build_variant", refuse)
+    dense, *others = predicted(H200, [SMALL]).steps
+    assert dense.verdict == ""
+    assert all("it spills" in each.verdict for each in others)
+    assert all(each.registers is None and each.predicted_us > 0 for each in others)
+    assert [each.digest for each in others] == [each.schedule.digest for each in EVERY[1:]]
 
 
 class InventedRig:
