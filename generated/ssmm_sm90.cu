@@ -83,11 +83,6 @@ __device__ __forceinline__ void mbarrier_expect(unsigned barrier, unsigned bytes
                : "memory");
 }
 
-// Arrive.
-__device__ __forceinline__ void mbarrier_arrive(unsigned barrier) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-
 // Wait until the phase of this parity has ended.
 __device__ __forceinline__ void mbarrier_wait(unsigned barrier, unsigned parity) {
   asm volatile(
@@ -125,6 +120,11 @@ __device__ __forceinline__ void registers_for_consumer() {
 }
 __device__ __forceinline__ void registers_for_producer() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kProducerRegisters));
+}
+
+// Arrive.
+__device__ __forceinline__ void mbarrier_arrive(unsigned barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
 // Wait at named barrier `number` until `threads` threads have come.
@@ -376,7 +376,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     for (int tile_k = 0; tile_k < tiles_k; ++tile_k) {
       mbarrier_wait(full(), phase);
 
-      const unsigned char* const stage_words = shared + kWordRing + (stage * kConsumers + warpgroup) * kWordBytes;
+      const unsigned char* const stage_words =
+          shared + kWordRing + (stage * kConsumers + warpgroup) * kWordBytes;
       unsigned metadata[kTileK / 64];
 #pragma unroll
       for (int i = 0; i < kTileK / 64; ++i) {
@@ -395,8 +396,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
       const unsigned weight_at = shared_base + kWeightRing + stage * kWeightStage;
       const unsigned long long token_matrix =
           descriptor(shared_base + kTokenRing + stage * kTokenStage, 128, kTokenSwizzle);
-      const unsigned long long weight_matrix =
-          descriptor(weight_at + warpgroup * kGroupRows * kWeightRowBytes, kWeightRowBytes, kWeightSwizzle);
+      const unsigned group_at = weight_at + warpgroup * kGroupRows * kWeightRowBytes;
+      const unsigned long long weight_matrix = descriptor(group_at, kWeightRowBytes, kWeightSwizzle);
 
       warpgroup_sync(my_turn, 256);
 
@@ -416,8 +417,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
       wgmma_wait_0();
       pin(acc[0][0]);
 
-      // Prefix sums: with s_j the selector bit of V-block j and P_j the running sum after it, a row is
-      // the sum of (s_j - s_{j+1}) P_j, so the running sum is never reset.
+      // Prefix sums: with s_j the selector bit of V-block j and P_j the running sum after it, a row
+      // is the sum of (s_j - s_{j+1}) P_j, so the running sum is never reset.
       {
 #pragma unroll
         for (int p = 0; p < kSets - 1; ++p) {
@@ -455,8 +456,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 
       if (thread == 0) mbarrier_arrive(empty());
 
-      // Prefix sums: with s_j the selector bit of V-block j and P_j the running sum after it, a row is
-      // the sum of (s_j - s_{j+1}) P_j, so the running sum is never reset.
+      // Prefix sums: with s_j the selector bit of V-block j and P_j the running sum after it, a row
+      // is the sum of (s_j - s_{j+1}) P_j, so the running sum is never reset.
       {
 #pragma unroll
         for (int p = 0; p < kSets - 1; ++p) {

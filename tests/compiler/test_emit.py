@@ -5,6 +5,7 @@ import time
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from samoyeds_gen.check.work import drawn_subjects
 from samoyeds_gen.compiler import compile_plan, emit, print_plan
@@ -13,14 +14,12 @@ from samoyeds_gen.language import load_schedule, make_ssmm
 
 LONGEST_LINE = 110
 MOST_SECONDS = 0.05
-texts = (drawn_subjects("ssmm_sm80") | drawn_subjects("decode_sm80")).map(
+NAMES = ["ssmm_sm80", "decode_sm80", "ssmm_sm90"]
+texts = st.one_of(map(drawn_subjects, NAMES)).map(
     lambda subject: compile_plan(subject.schedule, subject.problem, subject.target)
 )
 EXAMPLES = settings(max_examples=60)
 FORMATS = [Format(1, 1, 64), Format(1, 2, 16), Format(1, 2, 128), Format(4, 8, 32)]
-
-
-NAMES = ["ssmm_sm80", "decode_sm80"]
 
 
 def plan_of(format, name, **problem):

@@ -4,7 +4,7 @@ That their kernels compute what the reference does is held in tests/kernel/test_
 """
 
 from dataclasses import replace
-from itertools import pairwise, product
+from itertools import combinations, product
 
 import pytest
 from hypothesis import given, settings
@@ -15,34 +15,26 @@ from samoyeds_gen.compiler import compile_plan, emit, first_violation, print_pla
 from samoyeds_gen.compiler.shapes import WARP_SPECIALISED, shape_of
 from samoyeds_gen.compiler.warp_specialised.ops import (
     AddPrefix,
-    AwaitEmpty,
-    AwaitFull,
-    AwaitMatrix,
     CopyTokens,
     CopyWeight,
     CopyWords,
     ExpectBytes,
     GatherTokens,
     Issue,
-    NextStage,
     PassTurn,
     ReadWeight,
-    Release,
-    ShowGathered,
     TakeTurn,
 )
-from samoyeds_gen.compiler.warp_specialised.pipeline import verify_synchronisation
 from samoyeds_gen.errors import ScheduleError
-from samoyeds_gen.formats import Format
-from samoyeds_gen.language import FOLDS, TARGETS, load_schedule, make_ssmm, target_named
+from samoyeds_gen.language import FOLDS, TARGETS, target_named
 from samoyeds_gen.language.schedule import (
     Cluster,
     Epilogue,
     Layout,
     Overlap,
     Resident,
+    Split,
     Stationary,
-    Tile,
     Warps,
 )
 
@@ -75,6 +67,7 @@ CHANGES = {
         s, pipeline=replace(s.pipeline, stages=draw(st.integers(1, 13)))),
     "overlap": lambda s, draw: replace(s, overlap=Overlap(draw(st.integers(1, 6)))),
     "cluster": lambda s, draw: replace(s, cluster=Cluster(draw(st.integers(1, 4)))),
+    "split": lambda s, draw: replace(s, split=Split(draw(st.integers(1, 9)))),
     "slices": lambda s, draw: replace(s, epilogue=Epilogue(4 * draw(st.integers(1, 64)))),
 }  # fmt: skip
 
@@ -118,11 +111,12 @@ def test_compiling_is_a_function(subject):
 @given(subjects)
 @EXAMPLES
 def test_buffers_are_apart_and_aligned(subject):
-    """A persistent CTA uses all at once; swizzles and descriptors see absolute addresses."""
+    """Only the parts of split columns lie over the ring; swizzles see absolute addresses."""
     plan = plan_of(subject)
-    shared = sorted((b for b in plan.buffers if b.space == "shared"), key=lambda b: b.offset)
-    for one, other in pairwise(shared):
-        assert one.end <= other.offset, (one, other)
+    shared = sorted((b for b in plan.buffers if b.space == "shared"), key=lambda b: b.end)
+    for one, other in combinations(shared, 2):
+        over = "parts" in (one.name, other.name) and "loop" in (one.last, other.last)
+        assert over or one.end <= other.offset or other.end <= one.offset, (one, other)
     for each in shared:
         assert each.offset % each.align == 0
         swizzled = each.swizzle is not None and each.swizzle.bits
@@ -150,7 +144,7 @@ def test_announced_bytes_are_those_of_the_copies(subject):
     assert [op.bytes for op in of_kind(plan.producer, CopyWords)] == [words]
     if problem.index is None:
         box = boxes["tokens"]
-        arriving = 2 * box.rows * box.columns * g.token_boxes * plan.cluster
+        arriving = 2 * box.rows * box.columns * g.token_boxes * plan.cluster // plan.share
         assert [op.bytes for op in of_kind(plan.producer, CopyTokens)] == [arriving]
         assert expect.bytes == weight + words + arriving
     else:
@@ -212,8 +206,13 @@ def test_the_grid_is_whole_clusters_and_no_more_than_there_is_work(subject, m, n
     x, y, z = plan.grid(m, n, processors)
     assert (y, z) == (1, 1)
     assert x % plan.cluster == 0
-    assert plan.cluster <= x <= max(processors, plan.cluster)
-    assert x // plan.cluster <= -(-m // (tile_m * plan.cluster)) * -(-n // tile_n)
+    rows = tile_m * plan.cluster // plan.share
+    tiles = -(-m // rows) * -(-n // tile_n)
+    if plan.share > 1:
+        assert x == plan.cluster * tiles, "every tile has its own cluster"
+    else:
+        assert plan.cluster <= x <= max(processors, plan.cluster)
+        assert x // plan.cluster <= tiles
 
 
 # What is done to a legal schedule, and the rules that may refuse it; a format may fall to an
@@ -243,9 +242,19 @@ BREAKS = {
     "one stage": (lambda s: replace(s, pipeline=replace(s.pipeline, stages=1)), ("ring-depth",)),
     "many stages": (lambda s: replace(s, pipeline=replace(s.pipeline, stages=13)), ("ring-depth",)),
     "a neighbour": (lambda s: replace(s, resident=Resident(2)), ("one-cta",)),
+    "split twice": (
+        lambda s: replace(s, cluster=Cluster(2), split=Split(2)),
+        ("cluster-split", "cluster-shares")),
+    "split in nine": (lambda s: replace(s, cluster=Cluster(1), split=Split(9)), ("cluster-split",)),
+    "slices of parts cut": (
+        lambda s: replace(s, cluster=Cluster(1), split=Split(2), epilogue=Epilogue(s.tile.n + 8)),
+        ("cluster-split",)),
+    "warps along k": (
+        lambda s: replace(s, warps=replace(s.warps, k=2)), ("whole-warps", "warps-count")),
     "a cluster of three": (lambda s: replace(s, cluster=Cluster(3)), ("cluster-shares",)),
     "a cluster of eight": (lambda s: replace(s, cluster=Cluster(8)), ("cluster-shares",)),
-    "an endless slice": (lambda s: replace(s, epilogue=Epilogue(4096)), ("warpgroup-shared",)),
+    "an endless slice": (
+        lambda s: replace(s, split=Split(), epilogue=Epilogue(4096)), ("warpgroup-shared",)),
 }  # fmt: skip
 
 
@@ -273,105 +282,3 @@ def test_exchange_is_refused_unless_no_sub_row_is_absent(subject):
 @EXAMPLES
 def test_another_target_is_refused(subject, target):
     assert first_violation(subject.schedule, subject.problem, target) == "target-order"
-
-
-def _swap(ops, kind, new):
-    position = next(i for i, op in enumerate(ops) if isinstance(op, kind))
-    return (*ops[:position], *new(ops[position]), *ops[position + 1 :])
-
-
-def _drop(kind):
-    return lambda ops: _swap(ops, kind, lambda op: ())
-
-
-def _behind(kind, other):
-    """Put the first `kind` behind the last `other`."""
-
-    def change(ops):
-        moved = next(op for op in ops if isinstance(op, kind))
-        rest = [op for op in ops if op is not moved]
-        place = max(i for i, op in enumerate(rest) if isinstance(op, other)) + 1
-        return (*rest[:place], moved, *rest[place:])
-
-    return change
-
-
-def _before(kind, other):
-    """Put the last `kind` before the first `other`."""
-
-    def change(ops):
-        position = max(i for i, op in enumerate(ops) if isinstance(op, kind))
-        rest = [*ops[:position], *ops[position + 1 :]]
-        place = min(i for i, op in enumerate(rest) if isinstance(op, other))
-        return (*rest[:place], ops[position], *rest[place:])
-
-    return change
-
-
-BREAKS_OFF = r"missing-wait: the pipeline of .* breaks: "
-
-BROKEN_PRODUCERS = {
-    "bytes too few": lambda ops: _swap(
-        ops, ExpectBytes, lambda op: [replace(op, bytes=op.bytes - 16)]
-    ),
-    "bytes not announced": _drop(ExpectBytes),
-    "no weight": _drop(CopyWeight),
-    "words twice": lambda ops: _swap(ops, CopyWords, lambda op: [op, op]),
-    "no wait for an empty stage": _drop(AwaitEmpty),
-    "wait behind the copies": _behind(AwaitEmpty, CopyWeight),
-    "stage kept": _drop(NextStage),
-}
-BROKEN_LOOPS = {
-    "no wait for a full stage": _drop(AwaitFull),
-    "not shown": _drop(ShowGathered),
-    "shown late": _behind(ShowGathered, Issue),
-    "a part left out": _drop(Issue),
-    "a part twice": lambda ops: _swap(ops, Issue, lambda op: [op, op]),
-    "a part for another": lambda ops: _swap(ops, Issue, lambda op: [replace(op, part=op.part + 1)]),
-    "a step left out": lambda ops: _swap(ops, Issue, lambda op: [replace(op, steps=op.steps[1:])]),
-    "turn not passed": _drop(PassTurn),
-    "turn not taken": _drop(TakeTurn),
-    "not released": _drop(Release),
-    "released twice": lambda ops: _swap(ops, Release, lambda op: [op, op]),
-    "released before the wait": _before(Release, AwaitMatrix),
-    "released before the work": _before(Release, Issue),
-    "last wait left out": lambda ops: _drop(AwaitMatrix)(ops[::-1])[::-1],
-    "last wait one short": lambda ops: _swap(
-        ops[::-1], AwaitMatrix, lambda op: [replace(op, pending=1)])[::-1],
-    "sums not added": _drop(AddPrefix),
-    "sums added twice": lambda ops: _swap(ops, AddPrefix, lambda op: [op, op]),
-    "sums added before the wait": _before(AddPrefix, AwaitMatrix),
-    "stage kept": _drop(NextStage),
-}  # fmt: skip
-
-FULL_PLANS = [
-    compile_plan(
-        replace(
-            load_schedule("ssmm_sm90", Format(1, 2, v), make_ssmm(Format(1, 2, v), "bf16").dtype),
-            tile=Tile(256, 32, 128),
-            overlap=Overlap(2, True),
-        ),
-        make_ssmm(Format(1, 2, v), "bf16", index=index),
-        HOPPER,
-    )
-    for v in (32, 128)
-    for index in (None, "int32")
-]
-
-
-@pytest.mark.parametrize("name", BROKEN_PRODUCERS)
-def test_a_broken_producer_is_refused(name):
-    for plan in FULL_PLANS:
-        assert verify_synchronisation(plan) is plan
-        broken = replace(plan, producer=BROKEN_PRODUCERS[name](plan.producer))
-        with pytest.raises(ScheduleError, match=BREAKS_OFF):
-            verify_synchronisation(broken)
-
-
-@pytest.mark.parametrize("name", BROKEN_LOOPS)
-def test_a_broken_loop_is_refused(name):
-    gathered = name in ("not shown", "shown late")
-    for plan in (each for each in FULL_PLANS if each.geometry.gathered or not gathered):
-        broken = replace(plan, loop=BROKEN_LOOPS[name](plan.loop))
-        with pytest.raises(ScheduleError, match=BREAKS_OFF):
-            verify_synchronisation(broken)

@@ -28,8 +28,8 @@ def require_agreement(subject, cases):
 
 
 def several_tiles(scope):
-    """A case of more tiles than CTAs, whose sums are small integers."""
-    (case,) = [each for each in corners(scope) if each.m > scope.tile[0] * scope.ctas]
+    """A case of several tiles, more than CTAs if they are persistent; sums are small integers."""
+    case = next(each for each in corners(scope) if each.m > scope.tile[0] * max(scope.ctas, 1))
     assert case.values == "integers"
     return (case,)
 

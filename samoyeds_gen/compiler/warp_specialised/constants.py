@@ -83,8 +83,9 @@ def _fold(plan: SpecialisedPlan) -> ConstantGroup:
             ("kTurns", -(-g.items // g.split), "of which a CTA gets at most"),
             ("kItemBytes", g.item_bytes, "bytes of one of them"),
             ("kSplitUnit", g.tiles_per_block, "tiles of k that stay together"),
-            ("kBlocksPerTile", g.blocks_per_tile, "V-blocks a tile"),
         ]
+        if g.fold == "prefix":
+            rows.append(("kBlocksPerTile", g.blocks_per_tile, "V-blocks a tile"))
     return _group("Accumulators", *rows)
 
 
@@ -130,8 +131,10 @@ def _wrappers(plan: SpecialisedPlan) -> tuple[Wrapper, ...]:
     """The PTX wrappers the operations use, in the order they are defined."""
     g = plan.geometry
     waits = sorted({op.pending for op in plan.loop if isinstance(op, AwaitMatrix)})
-    names = ["mbarrier_init", "mbarrier_expect", "mbarrier_arrive", "mbarrier_wait", "tma_box"]
-    names += ["bulk_load", "registers"]
+    names = ["mbarrier_init", "mbarrier_expect", "mbarrier_wait", "tma_box", "bulk_load"]
+    names += ["registers"]
+    if g.cluster == 1:
+        names.append("mbarrier_arrive")
     if g.cluster > 1:
         names += ["tma_box_to_all", "cluster_sync", "mbarrier_arrive_at"]
     if g.split > 1:
