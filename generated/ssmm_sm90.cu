@@ -19,8 +19,8 @@ constexpr int kConsumers = 2;  // warpgroups that multiply; one more copies
 constexpr int kThreads = 384;  // 128 x (kConsumers + 1)
 constexpr int kGroupRows = 64;  // rows of the matrix unit a warpgroup
 constexpr int kFeaturesPerRow = 2;  // output features of one such row
+constexpr int kWarpFeatures = 32;  // output features a warp
 constexpr int kRasterGroup = 16;  // tile rows walked together
-constexpr int kGatherBarrier = 3;  // named barrier of the producer's threads
 constexpr int kConsumerRegisters = 240;  // a thread
 constexpr int kProducerRegisters = 24;  // a thread
 // Accumulators.
@@ -50,15 +50,17 @@ constexpr int kSliceStride = 80;  // bytes a token: 16 more keep banks apart
 constexpr int kSliceBytes = 640;  // bytes a slice
 constexpr int kChunkElements = 8;  // outputs in 16 bytes
 constexpr int kSharedBytes = 214552;  // dynamic shared memory
-constexpr int kWarpFeatures = kGroupRows / 4 * kFeaturesPerRow;  // output features a warp
-
 static_assert(kThreads == 128 * (kConsumers + 1), "one warpgroup copies, the others multiply");
+static_assert(kWarpFeatures == kGroupRows / 4 * kFeaturesPerRow, "a warp owns 16 rows of 64");
 static_assert(kTileM == kConsumers * 4 * kWarpFeatures, "warpgroups cover the features of the tile");
 static_assert(kTileN == kParts * kPartTokens, "parts cover the tokens of the tile");
 static_assert(kSums == kPartTokens / 2, "64 rows of a part lie in 128 threads");
 static_assert(kPartTokens % 8 == 0 && kSliceTokens % 8 == 0, "slices are groups of 8 tokens");
-static_assert(kWeightStage % 1024 == 0, "stages keep the phase of the swizzle");
+static_assert(kWeightStage == kWeightRows * kWeightRowBytes, "a stage is one box of weight");
+static_assert(kWeightStage % (8 * kWeightRowBytes) == 0, "stages keep the phase of the swizzle");
 static_assert(kTokenStage == kTileK / kBoxColumns * kBoxBytes, "boxes cover a stage of tokens");
+static_assert(kTokenRing + kStages * kTokenStage <= kSharedBytes, "the ring fits");
+static_assert(kSlices + 4 * kConsumers * kSliceBytes <= kSharedBytes, "the output slices fit");
 static_assert(kWordBytes % 16 == 0, "bulk copies move whole chunks of 16 bytes");
 static_assert(128 * (kConsumers * kConsumerRegisters + kProducerRegisters) <= 65536,
               "the warpgroups share the registers of an SM");

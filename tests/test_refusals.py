@@ -119,6 +119,9 @@ JSON_ROWS = [
     json_row("zero warps", "numbers-positive: warps n=0 is not a positive integer; give n as an integer from 1", lambda data: data["warps"].update(n=0)),
     json_row("zero raster", "numbers-positive: raster group=0 is not a positive integer; give group as an integer from 1", lambda data: data["raster"].update(group=0)),
     json_row("zero ctas", "numbers-positive: resident ctas=0 is not a positive integer; give ctas as an integer from 1", lambda data: data["resident"].update(ctas=0)),
+    json_row("zero split", "numbers-positive: overlap split=0 is not a positive integer; give split as an integer from 1", lambda data: data.update(overlap={"split": 0})),
+    json_row("zero cluster", "numbers-positive: cluster m=0 is not a positive integer; give m as an integer from 1", lambda data: data.update(cluster={"m": 0})),
+    json_row("zero slice", "numbers-positive: epilogue tokens=-8 is not a positive integer; give tokens as an integer from 1", lambda data: data.update(epilogue={"tokens": -8})),
     json_row("bad name", "name-usable: schedule name 'a b' is not an identifier; use letters, digits and underscores", lambda data: data.update(name="a b")),
     Refusal("json bytes", lambda path: ((path / "b.json").write_bytes(b"\xff"), sg.compile(path / "b.json", n=1, m=2, v=64)), "{path}/b.json:1: schedule-file: the file raised UnicodeDecodeError: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte; correct the line"),
 ]

@@ -10,9 +10,11 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from samoyeds_gen.check.cases import Case
+from samoyeds_gen.check.specialised import specialised
 from samoyeds_gen.check.streams import streams
 from samoyeds_gen.compiler import Plan, first_violation
 from samoyeds_gen.formats import Format
+from samoyeds_gen.kernel.simulated import PROCESSORS
 from samoyeds_gen.language import (
     ACTIVATIONS,
     FOLDS,
@@ -22,13 +24,20 @@ from samoyeds_gen.language import (
     layouts,
     make_ssmm,
 )
-from samoyeds_gen.language.atoms import LDG_STREAM_16B, MATRIX_ATOMS
+from samoyeds_gen.language.atoms import LDG_STREAM_16B, MATRIX_ATOMS, TMA
 from samoyeds_gen.language.schedule import Fold, Layout, Stationary, Tile, Warps
 
 RATIOS = ((1, 1), (1, 2), (2, 4), (1, 4), (4, 8), (8, 16))
 LENGTHS = (16, 32, 64, 128)
 SHIPPED = tuple(Format(n, m, v) for n, m in RATIOS for v in LENGTHS)
-ODD = (Format(3, 7, 48), Format(2, 3, 80), Format(1, 3, 64), Format(5, 5, 16), Format(1, 16, 32))
+ODD = (
+    Format(3, 7, 48),
+    Format(2, 3, 80),
+    Format(1, 3, 64),
+    Format(5, 5, 16),
+    Format(1, 16, 32),
+    Format(1, 2, 256),
+)
 DTYPES = ("bfloat16", "float16")
 OUTPUTS = ("bfloat16", "float16", "float32")
 INDICES = (None, "int32", "int64")
@@ -38,26 +47,47 @@ TILE_STEPS = 72  # k tiles that one problem may take in the simulator: a prefix 
 CORNER_STEPS = 24  # and that the deepest corner case takes
 USUAL_STEPS = 12  # and that it takes unless something changes further on
 TILE_WORK = 2**23  # and multiply-adds, whole tiles counted
+WARPGROUP_WORK = 2**25  # of warpgroups, whose instructions are larger
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What a kernel's numbers say about interesting problems: sizes at which something changes.
 
-    `tile` is (m, n, k); `columns` are values of k, such as a V-block, the ring, a fold word.
+    `tile` is (m, n, k); `columns` are values of k, such as a V-block, the ring, a fold word. `rows`
+    and `tokens` are values of m and n beside the tile's own, such as a warpgroup's share, a
+    cluster, or for persistent kernels, which have `ctas` > 0, as many tiles as there are CTAs.
+    The simulator takes `work` multiply-adds, whole tiles counted, in a tenth of a second.
     """
 
     tile: tuple[int, int, int]
     columns: tuple[int, ...]
     index: bool
+    rows: tuple[int, ...] = ()
+    tokens: tuple[int, ...] = ()
+    ctas: int = 0
+    work: int = TILE_WORK
 
     @classmethod
     def of(cls, plan: Plan) -> "Scope":
         """The scope of a compiled kernel."""
         k, stages, v = plan.tile[2], plan.ring_depth, plan.problem.format.v
-        word, ring = max(1, plan.geometry.tiles_per_word) * k, plan.schedule.split.k * k
+        s, cluster = plan.schedule, plan.cluster
+        word, ring = max(1, plan.geometry.tiles_per_word) * k, s.split.k * k
         columns = {v, k, ring * (stages - 1), ring * stages, word, 2 * word}
-        return cls(plan.tile, tuple(sorted(columns)), plan.problem.index is not None)
+        scope = cls(plan.tile, tuple(sorted(columns)), plan.problem.index is not None)
+        if s.pipeline.copy != TMA.name:
+            return scope
+        tile_m, tile_n, _ = plan.tile
+        group = plan.cluster // plan.share
+        ctas = max(1, PROCESSORS // cluster) * group if plan.persistent else 0
+        return replace(
+            scope,
+            rows=(tile_m // (s.warps.m // 4), tile_m * group, tile_m * ctas),
+            tokens=(s.epilogue.tokens, tile_n // s.overlap.split),
+            ctas=ctas,
+            work=WARPGROUP_WORK,
+        )
 
     def affordable(self, m: int, k: int, n: int) -> bool:
         """Whether the simulator runs this size in a few hundredths of a second."""
@@ -65,7 +95,7 @@ class Scope:
             -(-size // tile) for size, tile in zip((m, n, k), self.tile, strict=True)
         )
         work = across * down * steps * prod(self.tile)
-        return steps <= TILE_STEPS and (work <= TILE_WORK or across * down * steps <= 4)
+        return steps <= TILE_STEPS and (work <= self.work or across * down * steps <= 4)
 
 
 def formats() -> st.SearchStrategy[Format]:
@@ -95,11 +125,13 @@ _STEPS = st.sampled_from((1, 0, -1, 2, 7))
 def cases(draw: st.DrawFn, scope: Scope) -> Case:
     """Problems for a kernel: sizes from 1 around its edges, every kind of selection and data."""
     tile_m, tile_n, tile_k = scope.tile
-    m = draw(_near((8, tile_m, 2 * tile_m), 2 * tile_m + 2))
-    tokens = draw(_near((8, tile_n, 2 * tile_n), 2 * tile_n + 2))
+    most = max(2 * tile_m, *scope.rows, 0) + 2
+    m = draw(_near((8, tile_m, 2 * tile_m, *scope.rows), most))
+    token_edges = (8, tile_n, 2 * tile_n, *scope.tokens)
+    tokens = draw(_near(token_edges, 2 * tile_n + 2))
     chosen, order, hidden = 0, "ordered", False
     if scope.index:
-        chosen = draw(st.integers(0, 8) | _near((tile_n, 2 * tile_n), 2 * tile_n + 2))
+        chosen = draw(st.integers(0, 8) | _near(token_edges, 2 * tile_n + 2))
         order = draw(st.sampled_from(("ordered", "reversed", "permuted", "repeated")))
         hidden = draw(st.booleans())
     k = draw(_near(scope.columns, USUAL_STEPS * tile_k, TILE_STEPS * tile_k))
@@ -124,9 +156,11 @@ def corners(scope: Scope) -> tuple[Case, ...]:
     tall = Case(tile_m + 1, tile_k * 3 + 5, 9, 9, "permuted", True, "integers", "aligned", 1)
     wide = Case(19, tile_k * 2, tile_n + 1, tile_n + 3, "repeated", False, "specials", "aligned", 2)
     deep = Case(min(tile_m, 19), word + 1, 3, 5, "reversed", False, "integers", "packed", 3)
+    many = Case(tile_m * scope.ctas + 1, tile_k * 2 - 3, 9, 11, "reversed", seed=5)
     return (
         tall,
         wide,
+        *((many,) if scope.ctas else ()),  # a CTA takes a second tile, and the ring goes on
         deep if deep.k <= CORNER_STEPS * tile_k else replace(deep, k=ring + 1),
         replace(tall, m=tile_m - 1, values="reals", order="repeated", hidden=False, seed=4),
         Case(1, 1, 1, 1),
@@ -159,8 +193,15 @@ def schedules(
 
     At most `most` fragments a warp along either side, so that they compile quickly.
     """
-    if base.pipeline.copy == LDG_STREAM_16B.name:
-        return draw(streams(base, problem, target, most))
+    others = {LDG_STREAM_16B.name: streams, TMA.name: specialised}
+    varied = others.get(base.pipeline.copy, _rings)
+    schedule = draw(varied(base, problem, most))
+    assume(first_violation(schedule, problem, target) is None)
+    return schedule
+
+
+@st.composite
+def _rings(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Schedule:
     f = problem.format
     folded = f.n == 1 and f.m <= 8
     fold: Fold = draw(st.sampled_from(FOLDS)) if folded else "expand"
@@ -168,7 +209,7 @@ def schedules(
     moving = fold != "expand" and not f.plain
     k = draw(st.sampled_from((64, 128)))
     warps = Warps(*draw(st.sampled_from([w for w in WARPS if 32 * w[0] * w[1] % k == 0])))
-    atoms = [a for a in MATRIX_ATOMS if f.v % a.k == 0 or not moving]
+    atoms = [a for a in MATRIX_ATOMS if a.threads == 32 and (f.v % a.k == 0 or not moving)]
     atoms = [a for a in atoms if a.k == 32] if fold == "expand" and not f.plain else atoms
     row = f.m if moving else 1
     tile = Tile(
@@ -180,7 +221,7 @@ def schedules(
         draw(st.sampled_from((layouts.swizzle_for_row(row_bytes).name, "linear")))
         for row_bytes in (k, 2 * k)
     )
-    schedule = replace(
+    return replace(
         base,
         tile=tile,
         warps=warps,
@@ -194,5 +235,3 @@ def schedules(
         ),
         raster=replace(base.raster, group=draw(st.sampled_from((1, 2, 8)))),
     )
-    assume(first_violation(schedule, problem, target) is None)
-    return schedule

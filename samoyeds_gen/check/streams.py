@@ -1,13 +1,11 @@
-"""Hypothesis strategies for schedules of the stream: legal by construction, smallest first."""
+"""Hypothesis strategy for schedules of the stream: legal by construction, smallest first."""
 
 from dataclasses import replace
 
-from hypothesis import assume
 from hypothesis import strategies as st
 
-from samoyeds_gen.compiler import first_violation
 from samoyeds_gen.compiler.stream.geometry import GROUP_COLUMNS, GROUP_STEPS, tile_step
-from samoyeds_gen.language import Schedule, Ssmm, Target, layouts
+from samoyeds_gen.language import Schedule, Ssmm, layouts
 from samoyeds_gen.language.schedule import Fold, Layout, Split, Stationary, Tile, Warps
 
 MOST_GROUPS = 3
@@ -15,8 +13,8 @@ MOST_PREFIX_ROWS = 8  # more rows of a block rarely fit the registers
 
 
 @st.composite
-def streams(draw: st.DrawFn, base: Schedule, problem: Ssmm, target: Target, most: int) -> Schedule:
-    """Legal variations of a stream: fold, tile, warps, what is in flight, chunks, CTAs along k.
+def streams(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Schedule:
+    """Variations of a stream, nearly all legal: fold, tile, warps, flight, chunks, CTAs along k.
 
     At most `most` fragments a warp along either side, so that they compile quickly.
     """
@@ -45,6 +43,4 @@ def streams(draw: st.DrawFn, base: Schedule, problem: Ssmm, target: Target, most
         8 * draw(st.integers(1, most)),
         GROUP_COLUMNS * warps.k * parts,
     )
-    schedule = replace(schedule, tile=tile)
-    assume(first_violation(schedule, problem, target) is None)
-    return schedule
+    return replace(schedule, tile=tile)

@@ -58,6 +58,9 @@ def numbers_positive(case: Case) -> Violation | None:
         ("pipeline", s.pipeline),
         ("raster", s.raster),
         ("resident", s.resident),
+        ("overlap", s.overlap),
+        ("cluster", s.cluster),
+        ("epilogue", s.epilogue),
         ("split", s.split),
     ):
         for field in dataclasses.fields(value):

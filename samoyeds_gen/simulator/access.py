@@ -58,6 +58,8 @@ def shared_index(m: "Machine", address: Array, size: int, lanes: Array, site: in
 def _cluster_index(m: "Machine", address: Array, size: int, lanes: Array, site: int) -> Array:
     """Byte indices of shared::cluster addresses, in whichever CTA of the cluster they lie."""
     ctas, local = located(m, address, size, lanes, site)
+    if m.cluster > 1:
+        m.departures.visit(m, lanes, ctas, m.site(site))
     index: Array = local + ctas * m.shared_stride - SHARED_ORIGIN
     return index
 

@@ -49,7 +49,7 @@ def mapped(m: "Machine", address: Array, rank: Array, site: Site) -> Array:
 
 
 class Departures:
-    """No CTA may end before what others of its cluster do to its mbarriers has happened.
+    """No CTA may end before what others of its cluster do to its shared memory has happened.
 
     `last` holds, by CTA and foreign warp, the newest such act: its clock, lane and instruction;
     `known` what the warps of a CTA that ended knew.
@@ -59,10 +59,14 @@ class Departures:
         self.last: dict[tuple[int, int], tuple[int, int, Site]] = {}
         self.known: dict[int, Array] = {}
 
-    def visit(self, m: "Machine", ctas: Array, site: Site) -> None:
-        """The running lanes act on these CTAs' mbarriers, each on one."""
-        foreign = ctas != m.cta_of[m.indices]
-        for lane, cta in zip(m.indices[foreign].tolist(), ctas[foreign].tolist(), strict=True):
+    def visit(self, m: "Machine", lanes: Array, ctas: Array, site: Site) -> None:
+        """Lanes act on these CTAs' shared memory, each on one."""
+        foreign = ctas != m.cta_of[lanes]
+        if not foreign.any():
+            return
+        pairs = (ctas[foreign] << 32) | lanes[foreign] & ~31
+        for pair in np.unique(pairs).tolist():
+            cta, lane = pair >> 32, pair & (2**32 - 1)
             if not m.live[m.cta_of == cta].any():
                 raise _outlived(m, site, lane)
             clock = int(m.clocks.now[lane >> 5])
@@ -83,7 +87,7 @@ class Departures:
 
 
 def _outlived(m: "Machine", site: Site, lane: int) -> Exception:
-    what = "the CTA of this mbarrier may have ended, with nothing that makes it wait"
+    what = "the CTA that this names may have ended, with nothing that makes it wait"
     return m.fault("race", what, site, lane)
 
 

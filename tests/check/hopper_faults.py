@@ -15,7 +15,15 @@ from samoyeds_gen.check import Subject
 from samoyeds_gen.formats import Format
 from samoyeds_gen.language import load_schedule, make_ssmm, target_named
 from samoyeds_gen.language.layouts import swizzle_for_row
-from samoyeds_gen.language.schedule import Cluster, Epilogue, Overlap, Stationary, Tile, Warps
+from samoyeds_gen.language.schedule import (
+    Cluster,
+    Epilogue,
+    Overlap,
+    Split,
+    Stationary,
+    Tile,
+    Warps,
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,7 @@ def _subject(
     split: int = 1,
     turns: bool = False,
     cluster: int = 1,
+    pieces: int = 1,
     **problem,
 ) -> Subject:
     """A kernel of two consumers with the smallest tile and a ring of two."""
@@ -49,6 +58,7 @@ def _subject(
         pipeline=replace(base.pipeline, stages=2),
         overlap=Overlap(split, turns),
         cluster=Cluster(cluster),
+        split=Split(pieces),
         epilogue=Epilogue(8),
     )
     return Subject(schedule, made, target_named("sm_90a"))
@@ -62,6 +72,7 @@ SUBJECTS = {
     "expand": _subject("expand", Format(2, 4, 16)),
     "gather": _subject("prefix", Format(1, 2, 64), index="int32", bias=True),
     "cluster": _subject("prefix", Format(1, 2, 64), cluster=2),
+    "pieces": _subject("prefix", Format(1, 2, 32), pieces=2, bias=True),
 }
 
 FULL = "mbarrier_wait(full(), phase);"
@@ -86,6 +97,10 @@ PART_1 = (
 )
 SHARE = "rank * (kBoxBytes / kCluster),"
 GATHER_BYTES = "from, named < 0 ? 0 : bytes);"
+MEET = "    cluster_sync();\n"
+PARTS_MAY_LIE = f" by sender, turn, value and lane.\n{MEET}"
+TWO_MEETINGS = f"{MEET}{MEET}    return;"
+LAST_MEETING = "    cluster_sync();\n    return;"
 CLUSTER_END = " or arrive at its barriers.\n  cluster_sync();\n"
 
 FAULTS = (
@@ -142,9 +157,18 @@ FAULTS = (
           "if (thread < kCluster) mbarrier_arrive_at(empty(), thread);",
           "if (thread < kCluster) mbarrier_arrive(empty());", (RACE,), "cluster"),
     Fault("CTA leaves early", CLUSTER_END, " or arrive at its barriers.\n", (RACE,), "cluster",
-          (("    cluster_sync();\n    return;", "    return;"),)),
+          ((LAST_MEETING, "    return;"),)),
     Fault("share of tokens to the wrong place", SHARE, "(1 - rank) * (kBoxBytes / kCluster),",
           (VALUE,), "cluster"),
+    # Columns split in a cluster.
+    Fault("parts sent over a ring in use", PARTS_MAY_LIE, PARTS_MAY_LIE.replace(MEET, ""), (RACE,),
+          "pieces", ((TWO_MEETINGS, LAST_MEETING),)),
+    Fault("parts read before they are there", f"    }}\n{MEET}\n", "    }\n\n", (RACE, EARLY, RAW),
+          "pieces", ((TWO_MEETINGS, LAST_MEETING),)),
+    Fault("a part left out", "int from = 0; from < kSplit", "int from = 1; from < kSplit", (VALUE,),
+          "pieces"),
+    Fault("weight of the block behind the own columns", " &= own_blocks;", " &= ~0u;", (VALUE,),
+          "pieces"),
     # Epilogue.
     Fault("slice overwritten while lanes read it",
           "        // Every lane has read the slice.\n        __syncwarp();\n", "", (RACE,)),
@@ -233,7 +257,7 @@ MORE_FAULTS = (
           "split"),
     # Tiles.
     Fault("consumers take one tile", CONSUMERS,
-          CONSUMERS.replace("tile += tile_step", "tile += tiles"), (STUCK,)),
+          CONSUMERS.replace("tile += tile_step", "tile += tiles"), (STUCK, RACE)),
     Fault("one tile of tokens for all", "tile_n = in_group / group_rows;", "tile_n = 0;", (RACE,)),
     Fault("last tile of k left out", "(stored_k + kTileK - 1) / kTileK",
           "max(1, stored_k / kTileK)"),
@@ -251,6 +275,20 @@ MORE_FAULTS = (
     Fault("multicast to the first CTA", "(1 << kCluster) - 1)", "1)", (STUCK,), "cluster"),
     Fault("CTAs of a cluster compute the same rows", ") * kCluster + rank;", ") * kCluster;",
           (RACE,), "cluster"),
+    # Columns split in a cluster.
+    Fault("a column of tiles twice", "units_k * (rank + 1) / kSplit",
+          "(units_k * (rank + 1) + 1) / kSplit",
+          (VALUE, BOUNDS), "pieces"),
+    Fault("a column of tiles left out", "units_k * rank / kSplit", "(units_k * rank + 1) / kSplit",
+          (VALUE,), "pieces"),
+    Fault("parts sent to the own CTA", "place_at(place, item % kSplit)", "place_at(place, rank)",
+          (RAW, RACE, EARLY), "pieces"),
+    Fault("parts of all senders in one place", "(rank * kTurns + item / kSplit)", "(item / kSplit)",
+          (RACE,), "pieces"),
+    Fault("parts of the next turn", "kPartSums + turn * kItemBytes",
+          "kPartSums + (turn + 1) % kTurns * kItemBytes", (VALUE,), "pieces"),
+    Fault("every other slice not stored", "turn * kSplit + rank < kItems",
+          "turn * kSplit < kItems / 2", (UNWRITTEN,), "pieces"),
     # Epilogue.
     Fault("slice read while lanes write it", SLICE + "        for (int chunk",
           "#pragma unroll\n        for (int chunk", (RACE,)),

@@ -26,6 +26,7 @@ FACTORS = {
     "epilogue": (False, True),
 }
 REGISTER_FILE = 65536
+LARGEST_SLICES = 24 * 1024
 ROWS = {HOPPER: 12} | dict.fromkeys(RING, 3)
 
 
@@ -73,6 +74,7 @@ def require_lean(name, row):
         # Launched with equal shares; ptxas then honours setmaxnreg, so that the sums have room.
         assert report.registers == REGISTER_FILE // plan.threads // 8 * 8
         assert g.registers <= g.consumer_registers
+        assert plan.buffer("slices").bytes <= LARGEST_SLICES
         kept = 128 * (g.consumers * g.consumer_registers + g.producer_registers)
         assert kept <= plan.threads * report.registers
         assert f"setmaxnreg.inc.sync.aligned.u32 {g.consumer_registers};" in variant.build.ptx

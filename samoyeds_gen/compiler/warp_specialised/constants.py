@@ -25,16 +25,20 @@ def _group(title: str, *rows: tuple[str, int, str]) -> ConstantGroup:
 
 def _format(plan: SpecialisedPlan) -> ConstantGroup:
     f = plan.problem.format
+    columns = ("kFormatV", f.v, "dense columns a block")
+    if f.plain:
+        return _group("Format: every row is kept, 2:4 sparse inside", columns)
     return _group(
         "Format: N of every M sub-rows of V columns are kept, 2:4 sparse inside",
         ("kFormatN", f.n, "kept sub-rows a block"),
         ("kFormatM", f.m, "output rows a block"),
-        ("kFormatV", f.v, "dense columns a block"),
+        columns,
     )
 
 
 def _tile(plan: SpecialisedPlan) -> ConstantGroup:
     s, g = plan.schedule, plan.geometry
+    gather = ("kGatherBarrier", 1 + g.consumers, "named barrier of the producer's threads")
     return _group(
         "Tile and warpgroups",
         ("kTileM", s.tile.m, "output features a CTA"),
@@ -46,8 +50,9 @@ def _tile(plan: SpecialisedPlan) -> ConstantGroup:
         ("kThreads", plan.threads, "128 x (kConsumers + 1)"),
         ("kGroupRows", WARPGROUP_ROWS, "rows of the matrix unit a warpgroup"),
         ("kFeaturesPerRow", g.features_per_row, "output features of one such row"),
+        ("kWarpFeatures", WARPGROUP_ROWS // 4 * g.features_per_row, "output features a warp"),
         ("kRasterGroup", s.raster.group, "tile rows walked together"),
-        ("kGatherBarrier", 1 + g.consumers, "named barrier of the producer's threads"),
+        *((gather,) if g.gathered else ()),
         ("kConsumerRegisters", g.consumer_registers, "a thread"),
         ("kProducerRegisters", g.producer_registers, "a thread"),
     )
@@ -85,11 +90,14 @@ def _fold(plan: SpecialisedPlan) -> ConstantGroup:
 def _memory(plan: SpecialisedPlan) -> ConstantGroup:
     s, g = plan.schedule, plan.geometry
     chunks = (g.slice_stride - 16) // 16
+    mode = SWIZZLE_MODES[g.weight_row_bytes]
+    weight_mode = ("kWeightSwizzle", mode, "swizzling mode of its descriptors")
+    metadata = ("kMetadataBytes", g.metadata_bytes, "of which metadata")
     rows = [
         ("kWeightRing", plan.buffer("weight_ring").offset, "first byte of the weight ring"),
         ("kWeightStage", g.weight_bytes, "bytes a stage"),
         ("kWeightRowBytes", g.weight_row_bytes, "bytes a stored row"),
-        ("kWeightSwizzle", SWIZZLE_MODES[g.weight_row_bytes], "swizzling mode of its descriptors"),
+        *(() if g.fold == "expand" else (weight_mode,)),
         ("kTokenSwizzle", SWIZZLE_MODES[128], "swizzling mode of the tokens' descriptors"),
         ("kTokenRing", plan.buffer("token_ring").offset, "first byte of the token ring"),
         ("kTokenStage", g.token_bytes, "bytes a stage"),
@@ -97,7 +105,7 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
         ("kBoxBytes", 2 * BOX_COLUMNS * s.tile.n, "bytes of one box of tokens"),
         ("kWordRing", plan.buffer("word_ring").offset, "first byte of the words' ring"),
         ("kWordBytes", g.word_bytes, "bytes a stage and warpgroup"),
-        ("kMetadataBytes", g.metadata_bytes, "of which metadata"),
+        *(() if g.fold == "direct" else (metadata,)),
         ("kFull", plan.buffer("full").offset, "first barrier of full stages"),
         ("kEmpty", plan.buffer("empty").offset, "first barrier of empty stages"),
         ("kSlices", plan.buffer("slices").offset, "first byte of the output slices"),
@@ -122,11 +130,13 @@ def _wrappers(plan: SpecialisedPlan) -> tuple[Wrapper, ...]:
     g = plan.geometry
     waits = sorted({op.pending for op in plan.loop if isinstance(op, AwaitMatrix)})
     names = ["mbarrier_init", "mbarrier_expect", "mbarrier_arrive", "mbarrier_wait", "tma_box"]
-    names += ["bulk_load", "registers", "warpgroup_sync"]
+    names += ["bulk_load", "registers"]
     if g.cluster > 1:
         names += ["tma_box_to_all", "cluster_sync", "mbarrier_arrive_at"]
     if g.split > 1:
         names += ["cluster_sync", "send"]
+    if g.gathered or plan.schedule.overlap.turns:
+        names.append("warpgroup_sync")
     if plan.schedule.overlap.turns:
         names.append("warpgroup_arrive")
     if g.gathered:

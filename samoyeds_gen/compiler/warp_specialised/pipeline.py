@@ -1,6 +1,8 @@
 """What the producer warp and the consumer warpgroups do, in the order they do it."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain, product
 
 from samoyeds_gen.compiler.ops import Op, State
 from samoyeds_gen.compiler.warp_specialised.geometry import SpecialisedPlan
@@ -60,29 +62,7 @@ def order_loop(plan: SpecialisedPlan) -> SpecialisedPlan:
 
 def verify_synchronisation(plan: SpecialisedPlan) -> SpecialisedPlan:
     """Hold the hand-overs of the ring against the operations. Raises `ScheduleError`."""
-    g, rules = plan.geometry, []
-    brought = sum(
-        getattr(op, "bytes", 0) for op in plan.producer if not isinstance(op, ExpectBytes)
-    )
-    announced = sum(op.bytes for op in plan.producer if isinstance(op, ExpectBytes))
-    gathered = g.token_bytes if g.gathered else 0
-    stage = g.weight_bytes + g.token_bytes + g.consumers * g.word_bytes - gathered
-    rules.append((announced == brought == stage, "the bytes announced are those copied"))
-    kinds = [type(op) for op in plan.loop]
-    rules.append((kinds[0] is AwaitFull, "nothing is read before the stage is full"))
-    rules.append((type(plan.producer[0]) is AwaitEmpty, "nothing is copied before it is empty"))
-    issued = [
-        step
-        for op in plan.loop
-        if isinstance(op, Issue)
-        for step in (each.index for each in op.steps)
-    ]
-    every = sorted([*range(g.steps)] * plan.schedule.overlap.split)
-    rules.append((sorted(issued) == every, "every part takes every step once"))
-    rules.append((kinds.index(Release) > _last(kinds, Issue), "the stage is released after use"))
-    waits = [op.pending for op in plan.loop[: kinds.index(Release)] if isinstance(op, AwaitMatrix)]
-    rules.append((bool(waits) and waits[-1] == 0, "matrix work has ended before the release"))
-    for holds, what in rules:
+    for holds, what in chain(_filled(plan), _emptied(plan), _added(plan)):
         if not holds:
             raise ScheduleError(
                 f"the pipeline of {plan.entry} breaks: {what}",
@@ -92,8 +72,58 @@ def verify_synchronisation(plan: SpecialisedPlan) -> SpecialisedPlan:
     return plan
 
 
-def _last(kinds: list[type], kind: type) -> int:
-    return len(kinds) - 1 - kinds[::-1].index(kind)
+Promises = Iterator[tuple[bool, str]]
+
+
+def _filled(plan: SpecialisedPlan) -> Promises:
+    """What the producer owes a stage."""
+    g, ops = plan.geometry, plan.producer
+    brought = sum(getattr(op, "bytes", 0) for op in ops if not isinstance(op, ExpectBytes))
+    announced = sum(op.bytes for op in ops if isinstance(op, ExpectBytes))
+    boxed = 0 if g.gathered else g.token_bytes
+    stage = g.weight_bytes + boxed + g.consumers * g.word_bytes
+    yield announced == brought == stage, "the bytes announced are those copied"
+    yield type(ops[0]) is AwaitEmpty, "nothing is copied before it is empty"
+    yield type(ops[-1]) is NextStage, "the producer goes on to the next stage"
+
+
+def _emptied(plan: SpecialisedPlan) -> Promises:
+    """What the consumers owe a stage; each promise may rely on those before it."""
+    kinds = [type(op) for op in plan.loop]
+    yield kinds[0] is AwaitFull, "nothing is read before the stage is full"
+    shown = kinds.index(ShowGathered) if ShowGathered in kinds else len(kinds)
+    yield not plan.geometry.gathered or shown == 1, "gathered tokens are shown before they are read"
+    pairs = [
+        (op.part, step.index) for op in plan.loop if isinstance(op, Issue) for step in op.steps
+    ]
+    every = product(range(plan.schedule.overlap.split), range(plan.geometry.steps))
+    yield sorted(pairs) == list(every), "every part takes every step once"
+    turns = [kind for kind in kinds if kind in (TakeTurn, PassTurn)]
+    yield turns == [TakeTurn, PassTurn] * (len(turns) // 2), "every turn taken is passed on"
+    yield kinds.count(Release) == 1, "the stage is released once"
+    release = kinds.index(Release)
+    yield Issue not in kinds[release:], "the stage is released after use"
+    ended = [op for op in plan.loop[:release] if isinstance(op, Issue | AwaitMatrix)][-1]
+    yield getattr(ended, "pending", None) == 0, "matrix work has ended before the release"
+    yield kinds[-1] is NextStage, "the consumers go on to the next stage"
+
+
+def _added(plan: SpecialisedPlan) -> Promises:
+    """Each prefix sum is added once, when its matrix work has ended and no more has begun."""
+    added: list[tuple[int, int]] = []
+    flying: list[Issue] = []
+    for op in plan.loop:
+        if isinstance(op, Issue):
+            flying.append(op)
+        elif isinstance(op, AwaitMatrix):
+            flying = flying[len(flying) - op.pending :] if op.pending else []
+        elif isinstance(op, AddPrefix):
+            added.append((op.block, op.part))
+            idle = all(each.part != op.part for each in flying)
+            yield idle, "prefix sums are added when their matrix work has ended"
+    issued = [(op.block, op.part) for op in plan.loop if isinstance(op, Issue)]
+    prefix = plan.geometry.fold == "prefix"
+    yield added == (issued if prefix else []), "every V-block's prefix sums are added once"
 
 
 def _producer(plan: SpecialisedPlan) -> tuple[Op, ...]:

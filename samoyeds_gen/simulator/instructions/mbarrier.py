@@ -37,7 +37,7 @@ def named(lowering: "Lowering", instruction: Instruction, operand: Operand) -> N
     def find(m: "Machine") -> list[tuple[MBarrier, Array]]:
         ctas, local = located(m, where(m), SIZE, m.indices, site)
         if m.cluster > 1:
-            m.departures.visit(m, ctas, instruction.site)
+            m.departures.visit(m, m.indices, ctas, instruction.site)
         return list(m.mbarriers.named(m, local, ctas, instruction.site))
 
     return find

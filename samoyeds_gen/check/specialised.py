@@ -1,0 +1,51 @@
+"""Hypothesis strategy for warp-specialised schedules: legal by construction, smallest first."""
+
+from dataclasses import replace
+from math import lcm
+
+from hypothesis import strategies as st
+
+from samoyeds_gen.language import Schedule, Ssmm, layouts
+from samoyeds_gen.language.schedule import (
+    Cluster,
+    Epilogue,
+    Fold,
+    Layout,
+    Overlap,
+    Split,
+    Stationary,
+    Tile,
+    Warps,
+)
+
+MOST_TOKENS = 32  # of a tile, times `most`
+GROUPS = ((1, 1), (1, 1), (2, 1), (4, 1), (1, 2), (1, 3))  # CTAs of a cluster along m, and along k
+
+
+@st.composite
+def specialised(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Schedule:
+    """Variations of a warp-specialised schedule, nearly all legal: fold, tile, warpgroups, ring,
+    parts, turns, clusters, split of k, slices. At most 32 * `most` tokens a tile.
+    """
+    f = problem.format
+    k = draw(st.sampled_from((64, 128)))
+    adds = f.n == 1 and f.v % 32 == 0 and (f.v % k == 0 or k % f.v == 0) and not f.plain
+    fold: Fold = draw(st.sampled_from(("prefix", "prefix", "expand"))) if adds else "expand"
+    consumers, parts = draw(st.integers(2, 4)), draw(st.sampled_from((1, 2, 3)))
+    cluster, split = draw(st.sampled_from(GROUPS))
+    step = 8 * lcm(parts, cluster)
+    tokens = step * draw(st.integers(1, max(1, MOST_TOKENS * most // step)))
+    slices = [8 * each for each in (1, 2, 3) if split == 1 or tokens // parts % (8 * each) == 0]
+    return replace(
+        base,
+        tile=Tile(64 * consumers * (f.m if fold == "prefix" else 1), tokens, k),
+        warps=Warps(4 * consumers, 1),
+        layout=Layout(layouts.swizzle_for_row(k).name, layouts.XOR_128B.name),
+        stationary=Stationary(fold),
+        pipeline=replace(base.pipeline, stages=draw(st.integers(2, 4))),
+        overlap=Overlap(parts, draw(st.booleans())),
+        cluster=Cluster(cluster),
+        split=Split(split),
+        epilogue=Epilogue(draw(st.sampled_from(slices))),
+        raster=replace(base.raster, group=draw(st.sampled_from((1, 2, 8)))),
+    )

@@ -1,0 +1,377 @@
+"""Drawn warp-specialised schedules: laws of their plans, and what breaks one is refused.
+
+That their kernels compute what the reference does is held in tests/kernel/test_drawn_hopper.py.
+"""
+
+from dataclasses import replace
+from itertools import pairwise, product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from samoyeds_gen.check.work import drawn_subjects
+from samoyeds_gen.compiler import compile_plan, emit, first_violation, print_plan
+from samoyeds_gen.compiler.shapes import WARP_SPECIALISED, shape_of
+from samoyeds_gen.compiler.warp_specialised.ops import (
+    AddPrefix,
+    AwaitEmpty,
+    AwaitFull,
+    AwaitMatrix,
+    CopyTokens,
+    CopyWeight,
+    CopyWords,
+    ExpectBytes,
+    GatherTokens,
+    Issue,
+    NextStage,
+    PassTurn,
+    ReadWeight,
+    Release,
+    ShowGathered,
+    TakeTurn,
+)
+from samoyeds_gen.compiler.warp_specialised.pipeline import verify_synchronisation
+from samoyeds_gen.errors import ScheduleError
+from samoyeds_gen.formats import Format
+from samoyeds_gen.language import FOLDS, TARGETS, load_schedule, make_ssmm, target_named
+from samoyeds_gen.language.schedule import (
+    Cluster,
+    Epilogue,
+    Layout,
+    Overlap,
+    Resident,
+    Stationary,
+    Tile,
+    Warps,
+)
+
+HOPPER = target_named("sm_90a")
+REGISTERS, SHARED_WINDOW = 65536, 1 << 18
+subjects = drawn_subjects("ssmm_sm90")
+EXAMPLES = settings(max_examples=50)
+
+
+def plan_of(subject):
+    return compile_plan(subject.schedule, subject.problem, subject.target)
+
+
+def of_kind(ops, kind):
+    return [op for op in ops if isinstance(op, kind)]
+
+
+def constants_of(plan):
+    return {each.name: each.value for group in plan.constants for each in group.constants}
+
+
+CHANGES = {
+    "tile m": lambda s, draw: replace(s, tile=replace(s.tile, m=64 * draw(st.integers(1, 16)))),
+    "tile n": lambda s, draw: replace(s, tile=replace(s.tile, n=4 * draw(st.integers(1, 70)))),
+    "tile k": lambda s, draw: replace(
+        s, tile=replace(s.tile, k=draw(st.sampled_from((32, 64, 128))))),
+    "warps": lambda s, draw: replace(s, warps=Warps(draw(st.sampled_from((4, 8, 12, 16, 20))), 1)),
+    "fold": lambda s, draw: replace(s, stationary=Stationary(draw(st.sampled_from(FOLDS)))),
+    "stages": lambda s, draw: replace(
+        s, pipeline=replace(s.pipeline, stages=draw(st.integers(1, 13)))),
+    "overlap": lambda s, draw: replace(s, overlap=Overlap(draw(st.integers(1, 6)))),
+    "cluster": lambda s, draw: replace(s, cluster=Cluster(draw(st.integers(1, 4)))),
+    "slices": lambda s, draw: replace(s, epilogue=Epilogue(4 * draw(st.integers(1, 64)))),
+}  # fmt: skip
+
+
+@st.composite
+def wild(draw):
+    """Legal schedules with up to two things changed, about half of them illegal then."""
+    subject = draw(subjects)
+    schedule = subject.schedule
+    for name in draw(st.lists(st.sampled_from(sorted(CHANGES)), max_size=2)):
+        schedule = CHANGES[name](schedule, draw)
+    return schedule, subject.problem, subject.target
+
+
+@given(wild())
+@settings(max_examples=200)
+def test_legal_means_that_it_compiles_and_illegal_that_it_is_refused(case):
+    schedule, problem, target = case
+    name = first_violation(schedule, problem, target)
+    if name is None:
+        plan = compile_plan(schedule, problem, target)
+        assert plan.shared_bytes <= target.shared_per_cta
+        assert emit(plan)
+    else:
+        with pytest.raises(ScheduleError) as caught:
+            compile_plan(schedule, problem, target)
+        assert caught.value.rule == name
+        assert caught.value.remedy
+
+
+@given(subjects)
+@EXAMPLES
+def test_compiling_is_a_function(subject):
+    assert shape_of(subject.schedule) is WARP_SPECIALISED
+    first, again = plan_of(subject), plan_of(subject)
+    assert first == again
+    assert print_plan(first) == print_plan(again)
+    assert emit(first) == emit(again)
+
+
+@given(subjects)
+@EXAMPLES
+def test_buffers_are_apart_and_aligned(subject):
+    """A persistent CTA uses all at once; swizzles and descriptors see absolute addresses."""
+    plan = plan_of(subject)
+    shared = sorted((b for b in plan.buffers if b.space == "shared"), key=lambda b: b.offset)
+    for one, other in pairwise(shared):
+        assert one.end <= other.offset, (one, other)
+    for each in shared:
+        assert each.offset % each.align == 0
+        swizzled = each.swizzle is not None and each.swizzle.bits
+        assert each.offset % (1024 if swizzled else 16) == 0
+    assert plan.shared_bytes == shared[-1].end <= min(subject.target.shared_per_cta, SHARED_WINDOW)
+    g = plan.geometry
+    assert g.weight_bytes % (8 * g.weight_row_bytes) == 0, "a stage keeps the swizzle's phase"
+    assert g.token_bytes % 1024 == g.word_bytes % 16 == 0
+    stages = plan.schedule.pipeline.stages
+    for name in ("full", "empty"):
+        assert plan.buffer(name).bytes == 8 * stages
+    assert plan.buffer("slices").bytes == 4 * g.consumers * g.slice_bytes
+
+
+@given(subjects)
+@EXAMPLES
+def test_announced_bytes_are_those_of_the_copies(subject):
+    plan = plan_of(subject)
+    g, problem = plan.geometry, plan.problem
+    (expect,) = of_kind(plan.producer, ExpectBytes)
+    boxes = {box.operand: box for box in plan.boxes}
+    words = g.consumers * g.word_bytes
+    weight = 2 * boxes["weight.data"].rows * boxes["weight.data"].columns
+    assert [op.bytes for op in of_kind(plan.producer, CopyWeight)] == [weight]
+    assert [op.bytes for op in of_kind(plan.producer, CopyWords)] == [words]
+    if problem.index is None:
+        box = boxes["tokens"]
+        arriving = 2 * box.rows * box.columns * g.token_boxes * plan.cluster
+        assert [op.bytes for op in of_kind(plan.producer, CopyTokens)] == [arriving]
+        assert expect.bytes == weight + words + arriving
+    else:
+        assert "tokens" not in boxes
+        assert len(of_kind(plan.producer, GatherTokens)) == 1
+        assert expect.bytes == weight + words
+    named = constants_of(plan)
+    text = emit(plan)
+    tokens = "" if problem.index else " + kTokenStage"
+    assert f"mbarrier_expect(full(), kWeightStage + kConsumers * kWordBytes{tokens});" in text
+    boxed = 0 if problem.index else named["kTokenStage"]
+    assert expect.bytes == named["kWeightStage"] + g.consumers * named["kWordBytes"] + boxed
+
+
+@given(subjects)
+@EXAMPLES
+def test_every_part_takes_every_step_once(subject):
+    plan = plan_of(subject)
+    g, overlap = plan.geometry, plan.schedule.overlap
+    issues = of_kind(plan.loop, Issue)
+    pairs = [(op.part, step.index) for op in issues for step in op.steps]
+    assert sorted(pairs) == list(product(range(overlap.split), range(g.steps)))
+    for op in issues:
+        for step in op.steps:
+            assert 64 * step.word + 32 * step.selector == 32 * step.index
+            assert 64 * step.box + 8 * step.token_chunk == 32 * step.index
+            assert 16 * step.weight_chunk == 32 * step.index, "16 bytes hold 16 dense columns"
+            if g.fold == "prefix":
+                assert 32 * step.index // plan.problem.format.v % g.blocks_per_tile == op.block
+    added = [(op.block, op.part) for op in of_kind(plan.loop, AddPrefix)]
+    assert added == ([(op.block, op.part) for op in issues] if g.fold == "prefix" else [])
+    assert len(of_kind(plan.loop, ReadWeight)) == (g.fold == "expand")
+    turns = [type(op) for op in plan.loop if isinstance(op, TakeTurn | PassTurn)]
+    assert turns == [TakeTurn, PassTurn] * g.blocks_per_tile * overlap.turns
+
+
+@given(subjects)
+@EXAMPLES
+def test_geometry_covers_the_tile(subject):
+    plan = plan_of(subject)
+    g, s, f = plan.geometry, plan.schedule, plan.problem.format
+    assert 64 * g.consumers * g.features_per_row == s.tile.m
+    assert plan.threads == 128 * (g.consumers + 1)
+    assert 128 * (g.consumers * g.consumer_registers + g.producer_registers) <= REGISTERS
+    assert g.part_tokens * s.overlap.split == s.tile.n
+    assert g.steps * 32 == s.tile.k
+    assert g.registers <= g.consumer_registers
+    for tile in range(0 if f.plain else 2 * f.m):
+        first, last = tile * s.tile.m, (tile + 1) * s.tile.m - 1
+        assert (last // f.m + 1) * f.n - first // f.m * f.n <= g.weight_rows
+    assert g.blocks_per_tile == 1 or g.tiles_per_block == 1
+
+
+@given(subjects, st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 200))
+@EXAMPLES
+def test_the_grid_is_whole_clusters_and_no_more_than_there_is_work(subject, m, n, processors):
+    plan = plan_of(subject)
+    tile_m, tile_n, _ = plan.tile
+    x, y, z = plan.grid(m, n, processors)
+    assert (y, z) == (1, 1)
+    assert x % plan.cluster == 0
+    assert plan.cluster <= x <= max(processors, plan.cluster)
+    assert x // plan.cluster <= -(-m // (tile_m * plan.cluster)) * -(-n // tile_n)
+
+
+# What is done to a legal schedule, and the rules that may refuse it; a format may fall to an
+# earlier one. The first is the rule under test, and must be met by some schedule.
+BREAKS = {
+    "another matrix step": (
+        lambda s: replace(s, tensorize="mma_sp_m16n8k32"), ("warpgroup-matrix",)),
+    "warps side by side": (
+        lambda s: replace(s, warps=Warps(s.warps.m, 2)), ("warpgroups", "warps-count")),
+    "half a warpgroup": (lambda s: replace(s, warps=Warps(s.warps.m - 2, 1)), ("warpgroups",)),
+    "one warpgroup": (lambda s: replace(s, warps=Warps(4, 1)), ("warpgroups",)),
+    "rows of half a warpgroup": (
+        lambda s: replace(s, tile=replace(s.tile, m=s.tile.m - 32)), ("warpgroup-tile-m",)),
+    "half a group of tokens": (
+        lambda s: replace(s, tile=replace(s.tile, n=s.tile.n + 4)), ("warpgroup-tile-n",)),
+    "too many tokens": (
+        lambda s: replace(s, tile=replace(s.tile, n=256 + s.tile.n)), ("warpgroup-tile-n",)),
+    "parts of part of a group": (
+        lambda s: replace(s, overlap=replace(s.overlap, split=s.tile.n)), ("warpgroup-tile-n",)),
+    "slices of part of a group": (
+        lambda s: replace(s, epilogue=Epilogue(12)), ("warpgroup-tile-n",)),
+    "three steps": (lambda s: replace(s, tile=replace(s.tile, k=96)), ("warpgroup-tile-k",)),
+    "linear weight": (
+        lambda s: replace(s, layout=Layout("linear", s.layout.tokens)), ("warpgroup-layout",)),
+    "linear tokens": (
+        lambda s: replace(s, layout=Layout(s.layout.weight, "linear")), ("warpgroup-layout",)),
+    "one stage": (lambda s: replace(s, pipeline=replace(s.pipeline, stages=1)), ("ring-depth",)),
+    "many stages": (lambda s: replace(s, pipeline=replace(s.pipeline, stages=13)), ("ring-depth",)),
+    "a neighbour": (lambda s: replace(s, resident=Resident(2)), ("one-cta",)),
+    "a cluster of three": (lambda s: replace(s, cluster=Cluster(3)), ("cluster-shares",)),
+    "a cluster of eight": (lambda s: replace(s, cluster=Cluster(8)), ("cluster-shares",)),
+    "an endless slice": (lambda s: replace(s, epilogue=Epilogue(4096)), ("warpgroup-shared",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BREAKS)
+@settings(max_examples=15)
+@given(subject=subjects)
+def test_a_broken_schedule_is_refused(name, subject):
+    change, rules = BREAKS[name]
+    broken = change(subject.schedule)
+    assert first_violation(broken, subject.problem, subject.target) in rules
+    with pytest.raises(ScheduleError) as caught:
+        compile_plan(broken, subject.problem, subject.target)
+    assert caught.value.remedy
+
+
+@given(subjects)
+@EXAMPLES
+def test_exchange_is_refused_unless_no_sub_row_is_absent(subject):
+    schedule = replace(subject.schedule, stationary=Stationary("exchange"))
+    found = first_violation(schedule, subject.problem, subject.target)
+    assert found == (None if subject.problem.format.plain else "warpgroup-fold")
+
+
+@given(subjects, st.sampled_from([each for each in TARGETS if each.name != "sm_90a"]))
+@EXAMPLES
+def test_another_target_is_refused(subject, target):
+    assert first_violation(subject.schedule, subject.problem, target) == "target-order"
+
+
+def _swap(ops, kind, new):
+    position = next(i for i, op in enumerate(ops) if isinstance(op, kind))
+    return (*ops[:position], *new(ops[position]), *ops[position + 1 :])
+
+
+def _drop(kind):
+    return lambda ops: _swap(ops, kind, lambda op: ())
+
+
+def _behind(kind, other):
+    """Put the first `kind` behind the last `other`."""
+
+    def change(ops):
+        moved = next(op for op in ops if isinstance(op, kind))
+        rest = [op for op in ops if op is not moved]
+        place = max(i for i, op in enumerate(rest) if isinstance(op, other)) + 1
+        return (*rest[:place], moved, *rest[place:])
+
+    return change
+
+
+def _before(kind, other):
+    """Put the last `kind` before the first `other`."""
+
+    def change(ops):
+        position = max(i for i, op in enumerate(ops) if isinstance(op, kind))
+        rest = [*ops[:position], *ops[position + 1 :]]
+        place = min(i for i, op in enumerate(rest) if isinstance(op, other))
+        return (*rest[:place], ops[position], *rest[place:])
+
+    return change
+
+
+BREAKS_OFF = r"missing-wait: the pipeline of .* breaks: "
+
+BROKEN_PRODUCERS = {
+    "bytes too few": lambda ops: _swap(
+        ops, ExpectBytes, lambda op: [replace(op, bytes=op.bytes - 16)]
+    ),
+    "bytes not announced": _drop(ExpectBytes),
+    "no weight": _drop(CopyWeight),
+    "words twice": lambda ops: _swap(ops, CopyWords, lambda op: [op, op]),
+    "no wait for an empty stage": _drop(AwaitEmpty),
+    "wait behind the copies": _behind(AwaitEmpty, CopyWeight),
+    "stage kept": _drop(NextStage),
+}
+BROKEN_LOOPS = {
+    "no wait for a full stage": _drop(AwaitFull),
+    "not shown": _drop(ShowGathered),
+    "shown late": _behind(ShowGathered, Issue),
+    "a part left out": _drop(Issue),
+    "a part twice": lambda ops: _swap(ops, Issue, lambda op: [op, op]),
+    "a part for another": lambda ops: _swap(ops, Issue, lambda op: [replace(op, part=op.part + 1)]),
+    "a step left out": lambda ops: _swap(ops, Issue, lambda op: [replace(op, steps=op.steps[1:])]),
+    "turn not passed": _drop(PassTurn),
+    "turn not taken": _drop(TakeTurn),
+    "not released": _drop(Release),
+    "released twice": lambda ops: _swap(ops, Release, lambda op: [op, op]),
+    "released before the wait": _before(Release, AwaitMatrix),
+    "released before the work": _before(Release, Issue),
+    "last wait left out": lambda ops: _drop(AwaitMatrix)(ops[::-1])[::-1],
+    "last wait one short": lambda ops: _swap(
+        ops[::-1], AwaitMatrix, lambda op: [replace(op, pending=1)])[::-1],
+    "sums not added": _drop(AddPrefix),
+    "sums added twice": lambda ops: _swap(ops, AddPrefix, lambda op: [op, op]),
+    "sums added before the wait": _before(AddPrefix, AwaitMatrix),
+    "stage kept": _drop(NextStage),
+}  # fmt: skip
+
+FULL_PLANS = [
+    compile_plan(
+        replace(
+            load_schedule("ssmm_sm90", Format(1, 2, v), make_ssmm(Format(1, 2, v), "bf16").dtype),
+            tile=Tile(256, 32, 128),
+            overlap=Overlap(2, True),
+        ),
+        make_ssmm(Format(1, 2, v), "bf16", index=index),
+        HOPPER,
+    )
+    for v in (32, 128)
+    for index in (None, "int32")
+]
+
+
+@pytest.mark.parametrize("name", BROKEN_PRODUCERS)
+def test_a_broken_producer_is_refused(name):
+    for plan in FULL_PLANS:
+        assert verify_synchronisation(plan) is plan
+        broken = replace(plan, producer=BROKEN_PRODUCERS[name](plan.producer))
+        with pytest.raises(ScheduleError, match=BREAKS_OFF):
+            verify_synchronisation(broken)
+
+
+@pytest.mark.parametrize("name", BROKEN_LOOPS)
+def test_a_broken_loop_is_refused(name):
+    gathered = name in ("not shown", "shown late")
+    for plan in (each for each in FULL_PLANS if each.geometry.gathered or not gathered):
+        broken = replace(plan, loop=BROKEN_LOOPS[name](plan.loop))
+        with pytest.raises(ScheduleError, match=BREAKS_OFF):
+            verify_synchronisation(broken)

@@ -1,0 +1,47 @@
+"""Drawn warp-specialised kernels build clean and compute what the reference computes.
+
+The same on more examples is `samoyeds-gen check ssmm_sm90 --profile nightly`.
+"""
+
+import pytest
+from hypothesis import Phase, given, settings
+
+from samoyeds_gen.check.strategies import Scope, corners
+from samoyeds_gen.check.trial import try_case
+from samoyeds_gen.check.work import drawn_subjects
+from samoyeds_gen.kernel import build_variant
+
+SUBJECTS = drawn_subjects("ssmm_sm90")
+# Shrinking compiles a kernel a step; the check, whose report is smaller, is for that.
+DRAWN = settings(max_examples=25, phases=(Phase.generate,))
+
+
+def require_agreement(subject, cases):
+    """Build; no spills, stack or advice; exact on integers, within the bound on reals."""
+    variant = build_variant(subject.schedule, subject.problem, subject.target)
+    report = variant.build.report
+    assert (report.spills, report.stack, report.advice) == (False, 0, ()), str(report)
+    assert "warning" not in variant.build.log
+    for case in cases(Scope.of(variant.plan)):
+        finding, _ = try_case(variant, case)
+        assert finding is None, f"{subject}\n{subject.schedule}\n{case}\n{finding}"
+
+
+def several_tiles(scope):
+    """A case of more tiles than CTAs, whose sums are small integers."""
+    (case,) = [each for each in corners(scope) if each.m > scope.tile[0] * scope.ctas]
+    assert case.values == "integers"
+    return (case,)
+
+
+@given(subject=SUBJECTS)
+@DRAWN
+def test_drawn_kernels_agree_with_the_reference(subject):
+    require_agreement(subject, several_tiles)
+
+
+@pytest.mark.full
+@given(subject=SUBJECTS)
+@settings(DRAWN, max_examples=200)
+def test_drawn_kernels_agree_at_every_corner(subject):
+    require_agreement(subject, corners)
