@@ -97,7 +97,7 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
         ("kWeightRing", plan.buffer("weight_ring").offset, "first byte of the weight ring"),
         ("kWeightStage", g.weight_bytes, "bytes a stage"),
         ("kWeightRowBytes", g.weight_row_bytes, "bytes a stored row"),
-        *(() if g.fold == "expand" else (weight_mode,)),
+        *(() if g.weight_registers else (weight_mode,)),
         ("kTokenSwizzle", SWIZZLE_MODES[128], "swizzling mode of the tokens' descriptors"),
         ("kTokenRing", plan.buffer("token_ring").offset, "first byte of the token ring"),
         ("kTokenStage", g.token_bytes, "bytes a stage"),

@@ -48,9 +48,8 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
     yield base
     prefix = plan_fold(base, problem) == "prefix"
     per_row = problem.format.m if prefix else 1
-    plain = (
-        problem.format.plain
-    )  # prefix sums leave no registers for weights, expand has them there
+    # Prefix sums leave no registers for weight values; the expand fold has them there anyway.
+    plain = problem.format.plain
     for groups, n, k, stages, split, turns, (cluster, parts), raster, tokens, weight in product(
         WARPGROUPS,
         TILE_N,
