@@ -124,6 +124,7 @@ RULE_ROWS = [
     rule("shared-limit", "7 stages of 17920 bytes take 125440, sm_86 has 100352 for the ring of a CTA; use stages=5", pipeline(stages=7), target="sm_86"),
     rule("whole-k", "split k=4 is the stream's, the ring has one CTA along k; leave it out, or use copy=atoms.LDG_STREAM_16B", replace(BASE, split=Split(4))),
     rule("whole-k", "warps k=2 is the stream's, the ring has one warp along k; leave it out, or use copy=atoms.LDG_STREAM_16B", replace(BASE, warps=Warps(2, 2, 2))),
+    rule("weight-space", "stationary(weight.data) is for warpgroups, a warp has its values in registers anyway; leave it out, or use copy=atoms.TMA", replace(BASE, stationary=Stationary("exchange", weight="registers"))),
     rule("pack-data", "weight.data is packed in fragment order, the ring copies rows; leave pack(weight.data) out, or use copy=atoms.LDG_STREAM_16B", replace(BASE, pack=Pack(data="fragment"))),
     rule("warps-count", "4 x 4 x 4 warps are 64, more than 32; use fewer warps", replace(BASE, warps=Warps(4, 4, 4))),
     rule("stream-step", "the stream loads registers of mma_sp_m16n8k32, the schedule has mma_sp_m16n8k16; use atoms.MMA_SP_M16N8K32", replace(STREAM, tensorize="mma_sp_m16n8k16")),

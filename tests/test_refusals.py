@@ -68,7 +68,7 @@ FILE_ROWS = [
     file_row("unknown fold", "{path}/mine.py:10: stationary: fold 'rotate' is not one of exchange, prefix, expand; use one of exchange, prefix, expand", 'fold="exchange"', 'fold="rotate"'),
     file_row("fold of metadata", "{path}/mine.py:11: stationary: stationary(weight.metadata) takes no fold; give fold= to stationary(out)", FOLD, FOLD + '    s.stationary(weight.metadata, space="registers", fold="expand")\n'),
     file_row("stationary in shared memory", "{path}/mine.py:10: stationary: stationary(out) got space='shared'; use space='registers'", 'space="registers"', 'space="shared"'),
-    file_row("stationary tokens", "{path}/mine.py:10: stationary: stationary does not apply to 'tokens'; apply it to one of out, weight.metadata", "stationary(out", "stationary(tokens"),
+    file_row("stationary tokens", "{path}/mine.py:10: stationary: stationary does not apply to 'tokens'; apply it to one of out, weight.metadata, weight.data", "stationary(out", "stationary(tokens"),
     file_row("atom by name", "{path}/mine.py:9: tensorize: tensorize takes a matrix atom, not 'mma_sp_m16n8k32'; use atoms.MMA_SP_M16N8K32, atoms.MMA_SP_M16N8K16 or atoms.WGMMA_SP_M64K32", "atoms.MMA_SP_M16N8K32", '"mma_sp_m16n8k32"'),
     file_row("copy by name", "{path}/mine.py:11: pipeline: pipeline takes a copy atom, not 'cp.async'; use copy=atoms.CP_ASYNC_16B, atoms.TMA or atoms.LDG_STREAM_16B", "copy=atoms.CP_ASYNC_16B", 'copy="cp.async"'),
     file_row("pack order", "{path}/mine.py:12: pack: pack(weight.metadata) got order='row', gather=None; use order='fragment'", END, MORE + 'pack(weight.metadata, order="row")\n'),

@@ -134,6 +134,17 @@ def warps_count(case: Case) -> Violation | None:
     )
 
 
+def weight_space(case: Case) -> Violation | None:
+    """A warp's matrix steps take weight values from registers anyway."""
+    if case.schedule.stationary.weight == "shared":
+        return None
+    return Violation(
+        "stationary(weight.data) is for warpgroups, a warp has its values in registers anyway",
+        "leave it out, or use copy=atoms.TMA",
+        "stationary.weight.data",
+    )
+
+
 def ring_depth(case: Case) -> Violation | None:
     """A ring overlaps only from two stages up; more than a dozen is a typing mistake."""
     stages = case.schedule.pipeline.stages

@@ -1,12 +1,13 @@
 """The schedule language: algorithms (what) apart from schedules (how), both as plain values."""
 
 from samoyeds_gen.language import atoms, layouts
-from samoyeds_gen.language.directives import Directives, ScheduleTemplate, schedule
+from samoyeds_gen.language.directives import Directives
 from samoyeds_gen.language.dtypes import DType, dtype_named
 from samoyeds_gen.language.kernels import ACTIVATIONS, Ssmm, make_ssmm, ssmm
 from samoyeds_gen.language.load import ScheduleSource, load_schedule, load_template
 from samoyeds_gen.language.schedule import FOLDS, Schedule
 from samoyeds_gen.language.targets import TARGETS, Target, target_named
+from samoyeds_gen.language.template import ScheduleTemplate, schedule
 
 __all__ = [
     "ACTIVATIONS",

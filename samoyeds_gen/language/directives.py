@@ -5,15 +5,10 @@ Directives only record; whether the result is legal for a format and target is d
 """
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, cast
 
 from samoyeds_gen.errors import ScheduleError, Where
-from samoyeds_gen.formats import Format
 from samoyeds_gen.language.atoms import LDG_STREAM_16B, CopyAtom, MatrixAtom
-from samoyeds_gen.language.dtypes import DType
 from samoyeds_gen.language.kernels import Algorithm, Operand, WeightOperand
 from samoyeds_gen.language.layouts import (
     LINEAR,
@@ -38,7 +33,6 @@ from samoyeds_gen.language.schedule import (
     Tile,
     Warps,
 )
-from samoyeds_gen.language.targets import target_named
 
 REQUIRED = ("tile", "warps", "tensorize", "stationary", "pipeline")
 
@@ -191,20 +185,22 @@ class Directives:
             rows, with a set for each of the M - N + 1 rows they may belong to. Any (N, M, V).
         stationary(weight.metadata, space="registers")
             each lane's metadata words ride the ring and stay in registers for their steps.
+        stationary(weight.data, space="registers")
+            a warpgroup's matrix steps take weight values from registers and not from shared memory.
         """
-        name = self._operand("stationary", operand, ("out", "weight.metadata"))
+        name = self._operand("stationary", operand, ("out", "weight.metadata", "weight.data"))
         if space != "registers":
             raise self._refuse(
                 "stationary", f"stationary({name}) got space={space!r}", "use space='registers'"
             )
-        if name == "weight.metadata":
+        if name != "out":
             if fold is not None:
                 raise self._refuse(
                     "stationary",
-                    "stationary(weight.metadata) takes no fold",
+                    f"stationary({name}) takes no fold",
                     "give fold= to stationary(out)",
                 )
-            self._set("stationary.weight.metadata", space)
+            self._set(f"stationary.{name}", space)
             return
         if fold not in FOLDS:
             raise self._refuse(
@@ -300,7 +296,10 @@ class Directives:
             tensorize=cast(str, get("tensorize")),
             pack=Pack(data=cast(Literal["rows", "fragment"], get("pack.weight.data", "rows"))),
             layout=self._layout(tile, pipeline),
-            stationary=Stationary(cast(Fold, get("stationary"))),
+            stationary=Stationary(
+                cast(Fold, get("stationary")),
+                weight="registers" if get("stationary.weight.data") else "shared",
+            ),
             pipeline=pipeline,
             raster=cast(Raster, get("raster", Raster())),
             resident=cast(Resident, get("resident", Resident())),
@@ -365,36 +364,3 @@ class Directives:
 
     def _refuse(self, rule: str, sentence: str, remedy: str) -> ScheduleError:
         return ScheduleError(sentence, rule=rule, remedy=remedy, where=self._place())
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduleTemplate:
-    """A schedule function with its algorithm and target; called with a format, gives a Schedule."""
-
-    name: str
-    algorithm: Algorithm
-    target: str
-    body: Callable[..., None]
-    path: str
-
-    def __call__(self, format: Format, dtype: DType) -> Schedule:
-        """Run the body for one weight format and dtype."""
-        directives = Directives(self.name, self.algorithm, self.target, self.path)
-        self.body(directives, WeightOperand(format, dtype), Operand("tokens"), Operand("out"))
-        return directives.finish()
-
-
-def schedule(
-    algorithm: Algorithm, *, target: str
-) -> Callable[[Callable[..., None]], ScheduleTemplate]:
-    """Make a function a schedule of `algorithm` for `target` (the least architecture) and later.
-
-    The function receives the directives and the algorithm's operands, in order.
-    """
-    target_named(target)
-
-    def decorate(body: Callable[..., None]) -> ScheduleTemplate:
-        path = body.__code__.co_filename
-        return ScheduleTemplate(body.__name__, algorithm, target, body, str(Path(path)))
-
-    return decorate

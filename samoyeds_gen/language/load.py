@@ -9,9 +9,9 @@ from pathlib import Path
 from samoyeds_gen.assets import asset_directory, find_schedule_file
 from samoyeds_gen.errors import SamoyedsError, ScheduleError, Where
 from samoyeds_gen.formats import Format
-from samoyeds_gen.language.directives import ScheduleTemplate
 from samoyeds_gen.language.dtypes import DType
 from samoyeds_gen.language.schedule import Schedule
+from samoyeds_gen.language.template import ScheduleTemplate
 
 ScheduleSource = str | Path | Schedule | ScheduleTemplate
 

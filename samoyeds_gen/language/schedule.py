@@ -64,10 +64,13 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Stationary:
-    """What stays in registers: the accumulators under `fold`, and the metadata words."""
+    """What stays in registers: the accumulators under `fold`, the metadata words, and where a
+    warpgroup's matrix steps take weight values from.
+    """
 
     fold: Fold
     metadata: Literal["registers"] = "registers"
+    weight: Literal["shared", "registers"] = field(default="shared", metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,9 @@ def warpgroup_kernels():
             for split in (1, 2) if cluster == 1 else (1,):
                 schedule = replace(base, tile=tile, cluster=Cluster(cluster), split=Split(split))
                 yield emit(compile_plan(schedule, made))
+                if format.plain:
+                    weight = replace(schedule.stationary, weight="registers")
+                    yield emit(compile_plan(replace(schedule, stationary=weight), made))
 
 
 def test_every_macro_is_used():

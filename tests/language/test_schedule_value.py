@@ -51,6 +51,7 @@ CHANGES = [
     {"layout": Layout("linear", "xor_128b")},
     {"layout": Layout("xor_64b", "linear")},
     {"stationary": Stationary("prefix")},
+    {"stationary": Stationary("exchange", weight="registers")},
     {"pipeline": Pipeline(3, "cp_async_16b")},
     {"pipeline": Pipeline(4, "cp_async_16b", 1)},
     {"raster": Raster(4)},

@@ -17,6 +17,7 @@ from samoyeds_gen.compiler.rules import (
     Violation,
     resident_threads,
     ring_depth,
+    weight_space,
 )
 from samoyeds_gen.language.atoms import matrix_atom_named
 from samoyeds_gen.language.layouts import swizzle_named
@@ -238,6 +239,7 @@ def shared_limit(case: Case) -> Violation | None:
 
 
 RULES: dict[str, Rule] = COMMON | {
+    "weight-space": weight_space,
     "warp-matrix": warp_matrix,
     "whole-k": whole_k,
     "pack-data": pack_data,

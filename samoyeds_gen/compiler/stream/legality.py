@@ -1,7 +1,14 @@
 """What makes a schedule of the stream legal. Rules run in order, later ones rely on earlier."""
 
 from samoyeds_gen.compiler.folds import plan_fold
-from samoyeds_gen.compiler.rules import COMMON, Case, Rule, Violation, resident_threads
+from samoyeds_gen.compiler.rules import (
+    COMMON,
+    Case,
+    Rule,
+    Violation,
+    resident_threads,
+    weight_space,
+)
 from samoyeds_gen.compiler.stream.geometry import (
     FRAGMENT_TOKENS,
     GROUP_COLUMNS,
@@ -222,6 +229,7 @@ def shared_limit(case: Case) -> Violation | None:
 
 
 RULES: dict[str, Rule] = COMMON | {
+    "weight-space": weight_space,
     "stream-step": stream_step,
     "pack-data": pack_data,
     "stream-layout": stream_layout,

@@ -68,11 +68,10 @@ def _fold(plan: SpecialisedPlan) -> ConstantGroup:
     ]
     if g.tiles_per_block > 1:
         rows.append(("kTilesPerBlock", g.tiles_per_block, "tiles a V-block"))
+    if g.weight_registers:
+        rows.append(("kSteps", g.steps, "matrix steps a tile"))
     if g.fold == "expand":
-        rows += [
-            ("kSteps", g.steps, "matrix steps a tile"),
-            ("kAbsent", 15, "slot of a sub-row that is not kept"),
-        ]
+        rows.append(("kAbsent", 15, "slot of a sub-row that is not kept"))
     if g.cluster > 1:
         rows.append(("kCluster", g.cluster, "CTAs along m that share tokens"))
     if g.split > 1:
@@ -99,7 +98,7 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
         ("kWeightRing", plan.buffer("weight_ring").offset, "first byte of the weight ring"),
         ("kWeightStage", g.weight_bytes, "bytes a stage"),
         ("kWeightRowBytes", g.weight_row_bytes, "bytes a stored row"),
-        *(() if g.fold == "expand" else (weight_mode,)),
+        *(() if g.weight_registers else (weight_mode,)),
         ("kTokenSwizzle", SWIZZLE_MODES[128], "swizzling mode of the tokens' descriptors"),
         ("kTokenRing", plan.buffer("token_ring").offset, "first byte of the token ring"),
         ("kTokenStage", g.token_bytes, "bytes a stage"),
@@ -145,10 +144,10 @@ def _wrappers(plan: SpecialisedPlan) -> tuple[Wrapper, ...]:
         names.append("warpgroup_arrive")
     if g.gathered:
         names += ["cp_async_16b", "cp_async_arrive", "proxy_fence"]
-    if g.fold == "expand":
+    if g.weight_registers:
         names.append("ldmatrix_x4")
     names += ["descriptor", "wgmma_fence", "wgmma_commit"]
-    atom = "wgmma_sp_registers" if g.fold == "expand" else "wgmma_sp_shared"
+    atom = "wgmma_sp_registers" if g.weight_registers else "wgmma_sp_shared"
     return (
         *(Wrapper(name) for name in names),
         *(Wrapper("wgmma_wait", pending) for pending in waits),

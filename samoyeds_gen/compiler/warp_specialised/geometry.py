@@ -48,6 +48,7 @@ class SpecialisedGeometry(Geometry):
     consumer_registers: int
     producer_registers: int
     gathered: bool
+    weight_registers: bool
     cluster: int
     split: int
     items: int
@@ -106,6 +107,7 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
     part = tile.n // schedule.overlap.split
     stride = WARPGROUP_ROWS // 4 * per_row * problem.out_dtype.bytes + 16
     gathered = problem.index is not None
+    in_registers = fold == "expand" or schedule.stationary.weight == "registers"
     cluster = 1 if gathered else schedule.cluster.m
     busy = gathered or cluster > 1 or schedule.split.k > 1
     consumer, producer = (BUSY_REGISTERS if busy else REGISTERS)[consumers]
@@ -114,7 +116,7 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
         features_per_row=per_row,
         accumulator_sets=sets,
         tiles_per_word=1,
-        registers=sets * tile.n // 2 + OVERHEAD_REGISTERS + (16 if fold == "expand" else 0),
+        registers=sets * tile.n // 2 + OVERHEAD_REGISTERS + (tile.k // 8 if in_registers else 0),
         consumers=consumers,
         rows=tile.m // per_row,
         weight_rows=stored_rows,
@@ -135,6 +137,7 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
         consumer_registers=consumer,
         producer_registers=producer,
         gathered=gathered,
+        weight_registers=in_registers,
         cluster=cluster,
         split=schedule.split.k,
         items=4 * consumers * -(-tile.n // schedule.epilogue.tokens),

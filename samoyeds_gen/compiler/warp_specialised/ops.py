@@ -81,9 +81,15 @@ class ReadWords(Op):
 
 @dataclass(frozen=True, slots=True)
 class ReadWeight(Op):
-    """Expand: weight fragments of every step by ldmatrix, absent sub-rows from zeros."""
+    """Weight fragments of every step by ldmatrix; with `expand`, absent sub-rows from zeros."""
 
     kind: ClassVar[str] = "read_weight"
+    expand: bool = False
+
+    @property
+    def macro(self) -> str:
+        """The template macro that prints it."""
+        return "read_expanded_weight" if self.expand else "read_weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +178,7 @@ class SendParts(Op):
 
 @dataclass(frozen=True, slots=True)
 class StoreSlices(Op):
-    """Finish the rows, slice by slice, and let bulk stores carry them away."""
+    """Finish the rows, slice by slice, stored 16 bytes a lane."""
 
     kind: ClassVar[str] = "store_slices"
     fold: str = "direct"

@@ -34,10 +34,10 @@ from samoyeds_gen.errors import ScheduleError
 def add_operations(plan: SpecialisedPlan) -> SpecialisedPlan:
     """The producer's loop, the consumers' loop, and the epilogue of a tile."""
     g = plan.geometry
-    expand = (State("weight fragments", name="expand_rows"),) if g.fold == "expand" else ()
+    rows = (State("weight fragments", name="fragment_rows"),) if g.weight_registers else ()
     return replace(
         plan,
-        setup=expand,
+        setup=rows,
         producer=_producer(plan),
         loop=_consumer(plan),
         epilogue=_epilogue(plan),
@@ -148,10 +148,11 @@ def _producer(plan: SpecialisedPlan) -> tuple[Op, ...]:
 def _consumer(plan: SpecialisedPlan) -> tuple[Op, ...]:
     """One stage: read words, then for each V-block multiply every part and add its prefix sums."""
     g, overlap = plan.geometry, plan.schedule.overlap
-    expand = (ReadWeight("load weight fragments"),) if g.fold == "expand" else ()
+    expand = g.fold == "expand"
+    weight = (ReadWeight("load weight fragments", expand=expand),) if g.weight_registers else ()
     gathered = (ShowGathered("show gathered tokens to the matrix unit"),) if g.gathered else ()
     full = AwaitFull("wait until the stage is full")
-    ops: list[Op] = [full, *gathered, ReadWords("read words"), *expand]
+    ops: list[Op] = [full, *gathered, ReadWords("read words"), *weight]
     per_block = g.steps // g.blocks_per_tile
     for block in range(g.blocks_per_tile):
         ops += _block(plan, block, tuple(range(block * per_block, (block + 1) * per_block)))

@@ -29,7 +29,7 @@ class SpecialisedText(KernelText):
         super().__init__(plan, macros)
         g = plan.geometry
         self.prefix, self.expand = g.fold == "prefix", g.fold == "expand"
-        self.weight_shared = not self.expand
+        self.weight_shared = not g.weight_registers
         self.gathered, self.turns = g.gathered, plan.schedule.overlap.turns
         self.full_count = "129" if g.gathered else "1"
         self.clustered, self.split = g.cluster > 1, g.split > 1
@@ -49,7 +49,7 @@ class SpecialisedText(KernelText):
         self.boxed_tokens = "" if g.gathered else " + kTokenStage"
         blocked = "tile_m * kTileM / kFormatM * kFormatN"
         self.first_stored_row = "tile_m * kTileM" if g.fold == "direct" else blocked
-        self.wgmma = "wgmma_sp_registers" if self.expand else "wgmma_sp_shared"
+        self.wgmma = "wgmma_sp_shared" if self.weight_shared else "wgmma_sp_registers"
         self.block_guard = "" if g.tiles_per_block == 1 else _LAST_OF_BLOCK
 
     def wrapper(self, wrapper: Wrapper) -> str:
@@ -96,7 +96,7 @@ class SpecialisedText(KernelText):
     def swizzled(self) -> tuple[Swizzled, ...]:
         """The swizzle functions of operands that threads read themselves."""
         weight = swizzled("swizzle_weight", self.plan.buffer("weight_ring"))
-        return (weight,) if self.expand else ()
+        return () if self.weight_shared else (weight,)
 
     @property
     def functions(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from math import ceil
+from typing import Literal
 
 from samoyeds_gen.compiler.folds import plan_fold
 from samoyeds_gen.compiler.warp_specialised.geometry import (
@@ -31,6 +32,7 @@ TURNS = (False, True)
 CLUSTERS = ((1, 1), (2, 1), (1, 2), (1, 4), (1, 8))  # CTAs that share tokens, or the columns of k
 GROUPS = (8, 16, 32)
 SLICES = (8, 16)
+WEIGHTS: tuple[Literal["shared", "registers"], ...] = ("shared", "registers")
 
 SHARPNESS = 8.0  # a prototype's rates at V = 32, 64 and 128 fit within a tenth
 FOLD_CLOCKS = 1.8  # that the matrix unit waits for each clock of the fold's additions,
@@ -46,14 +48,26 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
     yield base
     prefix = plan_fold(base, problem) == "prefix"
     per_row = problem.format.m if prefix else 1
-    for groups, n, k, stages, split, turns, (cluster, parts), raster, tokens in product(
-        WARPGROUPS, TILE_N, TILE_K, STAGES, SPLITS, TURNS, CLUSTERS, GROUPS, SLICES
+    # Prefix sums leave no registers for weight values; the expand fold has them there anyway.
+    plain = problem.format.plain
+    for groups, n, k, stages, split, turns, (cluster, parts), raster, tokens, weight in product(
+        WARPGROUPS,
+        TILE_N,
+        TILE_K,
+        STAGES,
+        SPLITS,
+        TURNS,
+        CLUSTERS,
+        GROUPS,
+        SLICES,
+        WEIGHTS if plain else WEIGHTS[:1],
     ):
         yield replace(
             base,
             tile=Tile(WARPGROUP_ROWS * per_row * groups, n, k),
             warps=Warps(4 * groups, 1),
             layout=replace(base.layout, weight=layouts.swizzle_for_row(k).name),
+            stationary=replace(base.stationary, weight=weight),
             pipeline=replace(base.pipeline, stages=stages),
             overlap=replace(base.overlap, split=split, turns=turns),
             cluster=replace(base.cluster, m=cluster),
