@@ -41,7 +41,7 @@ def specialised(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Sc
         tile=Tile(64 * consumers * (f.m if fold == "prefix" else 1), tokens, k),
         warps=Warps(4 * consumers, 1),
         layout=Layout(layouts.swizzle_for_row(k).name, layouts.XOR_128B.name),
-        stationary=Stationary(fold),
+        stationary=Stationary(fold, weight=draw(st.sampled_from(("shared", "registers")))),
         pipeline=replace(base.pipeline, stages=draw(st.integers(2, 4))),
         overlap=Overlap(parts, draw(st.booleans())),
         cluster=Cluster(cluster),

@@ -16,7 +16,7 @@ UNIT = 16  # dense columns of one expand slot
 # Registers a thread of consumers and producer, by warpgroups of consumers. A producer that gathers,
 # or shares tokens with a cluster, keeps more values.
 REGISTERS = {2: (240, 24), 3: (160, 32), 4: (112, 32)}
-BUSY_REGISTERS = {2: (232, 40), 3: (160, 32), 4: (104, 56)}
+BUSY_REGISTERS = {2: (232, 40), 3: (152, 56), 4: (104, 56)}
 OVERHEAD_REGISTERS = 24  # addresses, words and counters of a consumer, as compiled
 
 
@@ -107,7 +107,9 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
     part = tile.n // schedule.overlap.split
     stride = WARPGROUP_ROWS // 4 * per_row * problem.out_dtype.bytes + 16
     gathered = problem.index is not None
+    selectors = 2 * (f.m - 1) if prefix else 0
     in_registers = fold == "expand" or schedule.stationary.weight == "registers"
+    words_held = selectors + (tile.k // 8 if in_registers else 0)
     cluster = 1 if gathered else schedule.cluster.m
     busy = gathered or cluster > 1 or schedule.split.k > 1
     consumer, producer = (BUSY_REGISTERS if busy else REGISTERS)[consumers]
@@ -116,7 +118,7 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
         features_per_row=per_row,
         accumulator_sets=sets,
         tiles_per_word=1,
-        registers=sets * tile.n // 2 + OVERHEAD_REGISTERS + (tile.k // 8 if in_registers else 0),
+        registers=sets * tile.n // 2 + OVERHEAD_REGISTERS + words_held,
         consumers=consumers,
         rows=tile.m // per_row,
         weight_rows=stored_rows,
