@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from types import ModuleType
 
 import pytest
 from project_files import PACKAGE, ROOT, modules
