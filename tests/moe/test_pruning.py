@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from pruning_cases import SEEDS, calibrated, cases, correlated, normal  # noqa: E402
 
-from samoyeds_gen import FormatError, ModelError, encode  # noqa: E402
+from samoyeds_gen import Format, FormatError, ModelError, encode  # noqa: E402
 from samoyeds_gen.moe import METHODS, Calibration, layer_error, prune, second_order  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -181,6 +181,48 @@ def test_kept_sub_rows_are_those_that_save_the_most():
     pruned = prune(weight, method="second_order", **how)
     assert pruned[0].tolist() == [0.0] * 16
     assert layer_error(weight, pruned, calibration) < 0.01
+
+
+def test_wanda_weighs_the_norm_as_much_as_the_value():
+    weight = torch.zeros(1, 16)
+    weight[0, :3] = torch.tensor([3.0, 2.0, 5.0])
+    inputs = torch.ones(1, 16)
+    inputs[0, 1] = 2.0  # 2 * 2 is more than 3 * 1, though 2 * 2 * 2 is less than 3 * 3
+    pruned = prune(weight, n=1, m=1, v=16, method="wanda", calibration=calibrated(inputs))
+    assert pruned[0, :4].tolist() == [0.0, 2.0, 5.0, 0.0]
+
+
+def test_equal_norms_of_any_size_leave_ties_as_they_are():
+    weight = torch.zeros(2, 16)
+    weight[0, 0], weight[0, 4], weight[1, 0] = 4.0, 3.0, 5.0
+    for norm in range(1, 60):
+        calibration = calibrated(torch.full((1, 16), norm / 7), hessian=False)
+        pruned = prune(weight, n=1, m=2, v=16, method="wanda", calibration=calibration)
+        assert torch.equal(pruned[0].float(), weight[0])
+
+
+def test_the_factor_of_unrelated_inputs_is_the_identity():
+    for damping in (0.0, 0.1):
+        factor = second_order.error_factor(3.0 * torch.eye(7), damping)
+        assert torch.equal(factor, torch.eye(7, dtype=torch.float64))
+
+
+def test_the_error_of_rounding_is_carried_on_too():
+    block, spread = torch.zeros(1, 16), torch.eye(16)
+    block[0, 0], spread[0, 5] = 1 + 2**-10, -1.0
+    kept, errors = second_order._thin(block, spread, torch.bfloat16)
+    assert kept[0, 0] == 1.0
+    assert errors[0, 0] == kept[0, 5] == 2**-10
+
+
+def test_second_order_stores_no_negative_zero():
+    out = second_order.prune_second_order(
+        torch.full((2, 16), -0.0, dtype=torch.float16),
+        Format(1, 1, 16),
+        torch.eye(16, dtype=torch.float64),
+        0.01,
+    )
+    assert not bool(out.view(torch.int16).any())
 
 
 def test_parameters_and_strides():
