@@ -64,3 +64,7 @@ class CheckError(SamoyedsError):
 
 class TuneError(SamoyedsError):
     """A measurement, search or choice of a schedule that cannot be carried out."""
+
+
+class ModelError(SamoyedsError):
+    """A layer, a model or its calibration that cannot be pruned as asked."""

@@ -46,14 +46,22 @@ def keep_pairs(arrays: Arrays, bits: Array) -> tuple[Array, Array]:
 def sum_of_squares(arrays: Arrays, data: Array, dtype: str) -> Array:
     """Sum of squares over the last axis of `data` (int16 bits of `dtype`), float64 [...].
 
-    The last axis is a multiple of 8. The order of the additions is fixed (eight running sums, then
-    a tree), so that numpy and torch agree to the last bit and hence on every tie.
+    The last axis is a multiple of 8.
     """
     values = arrays.cast(arrays.cast(arrays.view(data, dtype), "float32"), "float64")
-    squares = (values * values).reshape(*data.shape[:-1], data.shape[-1] // 8, 8)
-    total = squares[..., 0, :]
-    for i in range(1, squares.shape[-2]):
-        total = total + squares[..., i, :]
+    return sum_in_order(values * values)
+
+
+def sum_in_order(terms: Array) -> Array:
+    """Sum over the last axis of `terms` (float64 [..., c], c a multiple of 8).
+
+    The order of the additions is fixed (eight running sums, then a tree), so that numpy and torch
+    agree to the last bit and hence on every tie.
+    """
+    terms = terms.reshape(*terms.shape[:-1], terms.shape[-1] // 8, 8)
+    total = terms[..., 0, :]
+    for i in range(1, terms.shape[-2]):
+        total = total + terms[..., i, :]
     while total.shape[-1] > 1:
         total = total[..., 0::2] + total[..., 1::2]
     return total[..., 0]

@@ -17,6 +17,7 @@ ROOMS = (
     "kernel",
     "check",
     "tune",
+    "moe",
     "pictures",
     "cli",
 )
@@ -30,7 +31,7 @@ HOME = {
     "safetensors": ("formats/storage.py",),
     "typer": ("cli/",),
     "rich": ("cli/",),
-    "torch": ("formats/", "kernel/", "tune/"),
+    "torch": ("formats/", "kernel/", "tune/", "moe/"),
 }
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from types import ModuleType
 
 import pytest
 from project_files import PACKAGE, ROOT, modules
@@ -62,7 +63,7 @@ def test_every_marker_is_declared_once():
 
 @pytest.mark.parametrize("room", ["", *ROOMS])
 def test_every_public_name_has_a_docstring(room):
-    module = importlib.import_module(f"samoyeds_gen.{room}".rstrip("."))
+    module = imported_room(room)
     assert module.__doc__
     bare = [
         name
@@ -74,6 +75,13 @@ def test_every_public_name_has_a_docstring(room):
     assert bare == []
 
 
+def imported_room(room: str) -> ModuleType:
+    """The room, or a skip where it needs torch and there is none."""
+    if room == "moe":
+        pytest.importorskip("torch", reason="torch is not installed")
+    return importlib.import_module(f"samoyeds_gen.{room}".rstrip("."))
+
+
 def own_docstring(value: object) -> bool:
     """Whether the author wrote one: dataclasses make up their own."""
     text = inspect.getdoc(value) or ""
@@ -83,7 +91,7 @@ def own_docstring(value: object) -> bool:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_exported_names_exist_and_are_sorted(room):
-    module = importlib.import_module(f"samoyeds_gen.{room}")
+    module = imported_room(room)
     exported = getattr(module, "__all__", [])
     assert len(exported) == len(set(exported))
     assert all(hasattr(module, name) for name in exported)
