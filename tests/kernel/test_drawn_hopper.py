@@ -54,6 +54,6 @@ def test_drawn_kernels_agree_with_the_reference(subject):
 
 @pytest.mark.full
 @given(subject=SUBJECTS)
-@settings(DRAWN, max_examples=200)
+@settings(DRAWN, max_examples=40)
 def test_drawn_kernels_agree_at_every_corner(subject):
     require_agreement(subject, corners)

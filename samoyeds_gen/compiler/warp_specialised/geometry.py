@@ -13,11 +13,12 @@ WARPGROUP_ROWS = 64  # rows of the matrix unit a warpgroup owns
 BOX_COLUMNS = 64  # token columns of one TMA box: rows of 128 bytes, what the swizzle permutes
 METADATA_COLUMNS = 64  # dense columns one metadata word of a lane spans
 UNIT = 16  # dense columns of one expand slot
-# Registers a thread of consumers and producer, by warpgroups of consumers. A producer that gathers,
-# or shares tokens with a cluster, keeps more values.
+# Registers a thread of consumers and producer, by warpgroups of consumers. A producer that gathers
+# keeps more values, and one that works in a cluster most: 32 are then too few.
 REGISTERS = {2: (240, 24), 3: (160, 32), 4: (112, 32)}
-BUSY_REGISTERS = {2: (232, 40), 3: (152, 56), 4: (104, 56)}
-OVERHEAD_REGISTERS = 24  # addresses, words and counters of a consumer, as compiled
+GATHER_REGISTERS = {2: (232, 40), 3: (160, 32), 4: (104, 56)}
+CLUSTER_REGISTERS = {2: (232, 40), 3: (152, 56), 4: (104, 56)}
+OVERHEAD_REGISTERS = 24  # addresses, counters and words of a consumer with two rows a block
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +108,14 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
     part = tile.n // schedule.overlap.split
     stride = WARPGROUP_ROWS // 4 * per_row * problem.out_dtype.bytes + 16
     gathered = problem.index is not None
-    selectors = 2 * (f.m - 1) if prefix else 0
+    selectors = 2 * max(0, f.m - 2) if prefix else 0  # those of two rows a block are overhead
     in_registers = fold == "expand" or schedule.stationary.weight == "registers"
     words_held = selectors + (tile.k // 8 if in_registers else 0)
     cluster = 1 if gathered else schedule.cluster.m
-    busy = gathered or cluster > 1 or schedule.split.k > 1
-    consumer, producer = (BUSY_REGISTERS if busy else REGISTERS)[consumers]
+    registers = GATHER_REGISTERS if gathered else REGISTERS
+    if cluster > 1 or schedule.split.k > 1:
+        registers = CLUSTER_REGISTERS
+    consumer, producer = registers[consumers]
     return SpecialisedGeometry(
         fold=fold,
         features_per_row=per_row,
