@@ -47,7 +47,7 @@ def test_every_element_at_full_size(form, dtype):
     selection = torch.randint(0, TOKENS, (N,), device="cuda", generator=generator)
     reference = expected(w, tokens[selection])
     target = device_target()
-    ran = 0
+    ran = []
     for name in SCHEDULES:
         schedule = load_schedule(name, form, dtype_named(dtype))
         if first_violation(schedule, make_ssmm(form, dtype), target_named(target)):
@@ -59,5 +59,7 @@ def test_every_element_at_full_size(form, dtype):
         verdict = reference.compare(out, block_rows=form.m if prefix else 1)
         print(f"{name} ({form}) {dtype}: {verdict}")
         assert verdict.passed, f"{name}: {verdict}"
-        ran += 1
-    assert ran == (4 if form.n == 1 else 2)
+        ran.append(name)
+    unfit = set() if form.n == 1 else {"ssmm_sm80_prefix", "ssmm_sm80_exchange"}
+    unfit |= set() if target == "sm_90a" else {"ssmm_sm90"}
+    assert ran == [name for name in SCHEDULES if name not in unfit]
