@@ -13,9 +13,11 @@ if find_spec("torch") is None:
 
 from samoyeds_gen.moe.backend import use_backend
 from samoyeds_gen.moe.calibration import Calibration, layer_error
+from samoyeds_gen.moe.convert import convert
 from samoyeds_gen.moe.experts import SparseExperts
 from samoyeds_gen.moe.layer import SparseMoE
 from samoyeds_gen.moe.linear import SparseLinear, SparseMLP
+from samoyeds_gen.moe.load import load, save
 from samoyeds_gen.moe.pruning import METHODS, prune
 from samoyeds_gen.moe.report import LayerReport, Report
 from samoyeds_gen.moe.routing import Routing
@@ -33,8 +35,11 @@ __all__ = [
     "SparseMLP",
     "SparseMoE",
     "StoredWeight",
+    "convert",
     "layer_error",
+    "load",
     "prune",
+    "save",
     "sparsify",
     "use_backend",
 ]

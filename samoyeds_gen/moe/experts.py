@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 
 from samoyeds_gen.errors import ModelError
-from samoyeds_gen.formats import SparseWeight, gate_block, interleave_rows, stack_weights
+from samoyeds_gen.formats import SparseWeight, gate_block, interleave_rows, stack_weights, take_rows
 from samoyeds_gen.formats.arrays import Array
 from samoyeds_gen.moe import ops
-from samoyeds_gen.moe.linear import check_pair, rows_of
+from samoyeds_gen.moe.linear import check_pair, dense_mlp, rows_of
 from samoyeds_gen.moe.stored import KeepsTypes, StoredWeight
 
 INTEGERS = (torch.int32, torch.int64)
@@ -107,6 +107,18 @@ class SparseExperts(KeepsTypes):
             self.gated,
         )
         return y.to(tokens.dtype).reshape(tokens.shape)
+
+    def dense(self, expert: int) -> tuple[Array | None, Array, Array]:
+        """Gate (None when not gated) and up [I, k], and down [k, I] of one expert, decoded.
+
+        Shared experts come behind the `count` routed ones.
+        """
+        up, down = (
+            take_rows(w, expert * rows, (expert + 1) * rows)
+            for w in (self.up_proj.sparse(), self.down_proj.sparse())
+            for rows in (w.shape[0] // (self.count + self.shared),)
+        )
+        return dense_mlp(up, down, self.gated)
 
     def extra_repr(self) -> str:
         """What print(model) says."""

@@ -6,7 +6,7 @@ Decides which inputs a layer takes; types and sums are the backend's.
 import torch
 
 from samoyeds_gen.errors import ModelError
-from samoyeds_gen.formats import SparseWeight, gate_block, interleave_rows
+from samoyeds_gen.formats import SparseWeight, deinterleave_rows, gate_block, interleave_rows
 from samoyeds_gen.formats.arrays import Array
 from samoyeds_gen.moe import ops
 from samoyeds_gen.moe.stored import KeepsTypes, StoredWeight
@@ -95,9 +95,23 @@ class SparseMLP(KeepsTypes):
         )
         return y.to(x.dtype).reshape(x.shape)
 
+    def dense(self) -> tuple[Array | None, Array, Array]:
+        """Gate (None when not gated) and up [I, k], and down [k, I], decoded."""
+        return dense_mlp(self.up_proj.sparse(), self.down_proj.sparse(), self.gated)
+
     def extra_repr(self) -> str:
         """What print(model) says."""
         return f"{self.activation}, gated={self.gated}"
+
+
+def dense_mlp(
+    up: SparseWeight, down: SparseWeight, gated: bool
+) -> tuple[Array | None, Array, Array]:
+    """Gate (None when not gated) and up [I, k], and down [k, I] of one MLP, decoded."""
+    if not gated:
+        return None, up.decode(), down.decode()
+    halves = deinterleave_rows(up, gate_block(up.format))
+    return halves[0].decode(), halves[1].decode(), down.decode()
 
 
 def check_pair(

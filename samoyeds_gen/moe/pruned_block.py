@@ -157,11 +157,15 @@ def _prune_mlp(
     for dense, pruned in ((gate, gate_p), (up, up_p), (down, down_p)):
         sums.add(dense, pruned)
     form = pruning.format
-    gate_w, up_w, down_w = (
-        encode(each, n=form.n, m=form.m, v=form.v, dtype=pruning.dtype)
-        for each in (gate_p, up_p, down_p)
-    )
+    gate_w, up_w, down_w = (_encode(each, pruning) for each in (gate_p, up_p, down_p))
     return interleave_rows(gate_w, up_w, gate_block(form)), down_w
+
+
+def _encode(pruned: Array, pruning: Pruning) -> SparseWeight:
+    form = pruning.format
+    weight = encode(pruned, n=form.n, m=form.m, v=form.v, dtype=pruning.dtype)
+    assert torch.equal(weight.decode(), pruned), "a pruned weight is stored as it is"
+    return weight
 
 
 def _prune(weight: Array, pruning: Pruning, calibration: Calibration | None) -> Array:
