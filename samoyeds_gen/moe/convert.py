@@ -6,6 +6,7 @@ Decides the order of the work and what identifies a conversion that may be conti
 import hashlib
 import shutil
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,8 @@ def _layers(
                 reports = step(model, number, layer, held, pruning, device, progress)
             else:
                 reports = _prune(model, layer, pruning, progress)
-            folder.write(number, tensors_of(layer, name), reports)
-            check_decodes(layer, name, folder.path / folder.name(number))
+            check = partial(check_decodes, layer, name)
+            folder.write(number, tensors_of(layer, name), reports, check)
         layer.to("meta")
         if progress is not None:
             progress("layers", number + 1, len(layers))
@@ -163,7 +164,12 @@ def _pruning(
     if dtype is None and blocks:
         name = f"{blocks[0].name}.experts.down_proj"
         found = checkpoint.dtype(name)
-        dtype = found if found in ("bfloat16", "float16") else "bfloat16"
+        if found not in ("bfloat16", "float16", "float32"):
+            raise ModelError(
+                f"{name} is stored as {found}",
+                remedy="convert a checkpoint in bfloat16, float16 or float32",
+            )
+        dtype = "bfloat16" if found == "float32" else found
     return make_pruning(blocks, form, method, dtype, damping, batches is not None)
 
 

@@ -6,6 +6,7 @@ refused. Files appear by rename, and a shard is noted only after it was read bac
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -58,13 +59,25 @@ class Folder:
         """File name of shard number `shard`."""
         return f"model-{shard + 1:05d}-of-{self.shards:05d}.safetensors"
 
-    def write(self, shard: int, tensors: dict[str, Array], reports: list[LayerReport]) -> None:
-        """Write one shard, read it back, compare every bit, and note it as done."""
+    def write(
+        self,
+        shard: int,
+        tensors: dict[str, Array],
+        reports: list[LayerReport],
+        check: Callable[[Path], None] | None = None,
+    ) -> None:
+        """Write one shard, read it back, compare every bit, and note it as done.
+
+        `check` looks at the file before it gets its name, and raises where it is not as it should
+        be.
+        """
         name = self.name(shard)
         target, draft = self.path / name, self.path / f"{name}.draft"
         held = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
         _writing(target, lambda: save_file(held, draft, metadata={"format": "pt"}))
         _compare(draft, held)
+        if check is not None:
+            check(draft)
         _writing(target, lambda: os.replace(draft, target))
         self._sizes[name] = target.stat().st_size
         self._keys[name] = sorted(held)
@@ -208,7 +221,7 @@ def _other_bits(path: Path, key: str) -> ModelError:
     )
 
 
-def _writing(path: Path, write: Any) -> None:
+def _writing(path: Path, write: Callable[[], object]) -> None:
     try:
         write()
     except (OSError, SafetensorError) as error:

@@ -3,6 +3,7 @@
 Decides which folders are refused; shards are read straight to the device.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,7 @@ from samoyeds_gen.formats.arrays import Device
 from samoyeds_gen.formats.element import STORED
 from samoyeds_gen.moe.blocks import dense_blocks, replace_module
 from samoyeds_gen.moe.checkpoint import index_of, opened, read
-from samoyeds_gen.moe.folder import NOTE, Folder, read_note, tensors_of
-from samoyeds_gen.moe.report import LayerReport
+from samoyeds_gen.moe.folder import NOTE, Folder, check_decodes, read_note, tensors_of
 from samoyeds_gen.moe.skeleton import read_config, skeleton, transformers
 from samoyeds_gen.moe.sparsify import SECTION_VERSION
 from samoyeds_gen.moe.walk import decoder_layers
@@ -71,8 +71,7 @@ def save(model: Any, folder: "str | Path") -> None:
         name = f"model.layers.{number}"
         tensors = tensors_of(layer, name)
         inside |= set(tensors)
-        reports: list[LayerReport] = []
-        target.write(number, tensors, reports)
+        target.write(number, tensors, [], partial(check_decodes, layer, name))
     tied = {id(parameter) for parameter in model.model.parameters()}
     head = {
         name

@@ -4,6 +4,8 @@ Decides the operators' schemas. Each is handed the buffers of its weights and th
 their headers; outside of a trace the layers call the functions here without the detour.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -77,7 +79,10 @@ def route(logits: Tensor, bias: Tensor | None, routing: str) -> tuple[Tensor, Te
 
 def _weight(tensors: list[Tensor], numbers: list[int]) -> SparseWeight:
     n, m, v, rows, columns = numbers
-    return weight_over(tensors, Format(n, m, v), (rows, columns))
+    return weight_over(tensors, _format(n, m, v), (rows, columns))
+
+
+_format = lru_cache(maxsize=None)(Format)
 
 
 def _like_linear(
