@@ -10,6 +10,13 @@ from samoyeds_gen.formats.expand import expand_slots
 from samoyeds_gen.formats.format import Format
 from samoyeds_gen.formats.fragments import fragment_metadata
 from samoyeds_gen.formats.prefix import selector_words
+from samoyeds_gen.formats.rows import (
+    deinterleave_rows,
+    gate_block,
+    interleave_rows,
+    stack_weights,
+    take_rows,
+)
 from samoyeds_gen.formats.stream import (
     fragment_data,
     offset_columns,
@@ -24,15 +31,20 @@ __all__ = [
     "Format",
     "SparseWeight",
     "canonical_dtype",
+    "deinterleave_rows",
     "encode",
     "expand_slots",
     "fragment_data",
     "fragment_metadata",
+    "gate_block",
+    "interleave_rows",
     "load",
     "offset_columns",
     "paired_metadata",
     "row_offsets",
     "selector_words",
+    "stack_weights",
     "swap_codes",
+    "take_rows",
     "warpgroup_words",
 ]

@@ -41,6 +41,9 @@ class Arrays(Protocol):
     def stack(self, parts: list[Array]) -> Array:
         """Join along a new last axis."""
 
+    def join(self, parts: list[Array], axis: int) -> Array:
+        """Join along an axis that all have."""
+
     def nonzero(self, mask: Array) -> Array:
         """Flat positions of the true elements, increasing."""
 
@@ -74,6 +77,10 @@ class NumpyArrays:
     def stack(self, parts: list[Array]) -> Array:
         """See Arrays."""
         return np.stack(parts, axis=-1)
+
+    def join(self, parts: list[Array], axis: int) -> Array:
+        """See Arrays."""
+        return np.concatenate(parts, axis=axis)
 
     def nonzero(self, mask: Array) -> Array:
         """See Arrays."""

@@ -42,6 +42,10 @@ class TorchArrays:
         """See Arrays."""
         return torch.stack(parts, dim=-1)
 
+    def join(self, parts: list[Array], axis: int) -> Array:
+        """See Arrays."""
+        return torch.cat(parts, dim=axis)
+
     def nonzero(self, mask: Array) -> Array:
         """See Arrays."""
         return mask.reshape(-1).nonzero().reshape(-1)
