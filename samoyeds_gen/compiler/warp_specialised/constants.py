@@ -5,6 +5,7 @@ from dataclasses import replace
 from samoyeds_gen.compiler.plan import Constant, ConstantGroup, Wrapper
 from samoyeds_gen.compiler.warp_specialised.geometry import (
     BOX_COLUMNS,
+    MAX_EXPERTS,
     WARPGROUP_ROWS,
     SpecialisedPlan,
 )
@@ -38,10 +39,11 @@ def _format(plan: SpecialisedPlan) -> ConstantGroup:
 
 def _tile(plan: SpecialisedPlan) -> ConstantGroup:
     s, g = plan.schedule, plan.geometry
+    experts = ("kMaxExperts", MAX_EXPERTS, "the launcher refuses more")
     gather = ("kGatherBarrier", 1 + g.consumers, "named barrier of the producer's threads")
     return _group(
         "Tile and warpgroups",
-        ("kTileM", s.tile.m, "output features a CTA"),
+        ("kTileM", s.tile.m, "rows of the decoded weight a CTA"),
         ("kTileN", s.tile.n, "tokens a CTA"),
         ("kTileK", s.tile.k, "dense columns a stage"),
         ("kWeightRows", g.weight_rows, "stored rows of a stage"),
@@ -50,9 +52,12 @@ def _tile(plan: SpecialisedPlan) -> ConstantGroup:
         ("kThreads", plan.threads, "128 x (kConsumers + 1)"),
         ("kGroupRows", WARPGROUP_ROWS, "rows of the matrix unit a warpgroup"),
         ("kFeaturesPerRow", g.features_per_row, "output features of one such row"),
-        ("kWarpFeatures", WARPGROUP_ROWS // 4 * g.features_per_row, "output features a warp"),
+        ("kWarpFeatures", WARPGROUP_ROWS // 4 * g.features_per_row, "of these a warp"),
+        ("kWarpOutputs", g.outputs, "output features a warp"),
+        ("kTileOutputs", 4 * g.consumers * g.outputs, "output features a CTA"),
         ("kRasterGroup", s.raster.group, "tile rows walked together"),
         *((gather,) if g.gathered else ()),
+        *((experts,) if plan.problem.grouped else ()),
         ("kConsumerRegisters", g.consumer_registers, "a thread"),
         ("kProducerRegisters", g.producer_registers, "a thread"),
     )
@@ -119,6 +124,9 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
     ]
     if g.gathered:
         rows.append(("kTokenRows", plan.buffer("token_rows").offset, "first byte of token rows"))
+    if plan.problem.grouped:
+        table = plan.buffer("expert_tiles").offset
+        rows.append(("kExpertTiles", table, "first byte of the experts' first tiles"))
     if g.split > 1:
         rows.append(("kPartSums", plan.buffer("parts").offset, "first byte of the parts"))
     if g.fold == "expand":

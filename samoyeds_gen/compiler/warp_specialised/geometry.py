@@ -18,6 +18,7 @@ UNIT = 16  # dense columns of one expand slot
 REGISTERS = {2: (240, 24), 3: (160, 32), 4: (112, 32)}
 GATHER_REGISTERS = {2: (232, 40), 3: (160, 32), 4: (104, 56)}
 CLUSTER_REGISTERS = {2: (232, 40), 3: (152, 56), 4: (104, 56)}
+MAX_EXPERTS = 511  # of a grouped kernel: their tiles are counted in shared memory
 OVERHEAD_REGISTERS = 24  # addresses, counters and words of a consumer with two rows a block
 
 
@@ -25,8 +26,8 @@ OVERHEAD_REGISTERS = 24  # addresses, counters and words of a consumer with two 
 class SpecialisedGeometry(Geometry):
     """Numbers of one CTA. Rows are rows of the matrix unit: stored rows, and output rows for the
     expand fold; `weight_rows` are stored rows of a stage; `*_bytes` are bytes of one stage, and
-    `word_bytes` those of one warpgroup's metadata and fold words. `parts_bytes` hold the parts that
-    a CTA receives when k is split.
+    `word_bytes` those of one warpgroup's metadata and fold words. `outputs` are the output features
+    of a warp. `parts_bytes` hold the parts that a CTA receives when k is split.
     """
 
     consumers: int
@@ -54,6 +55,7 @@ class SpecialisedGeometry(Geometry):
     split: int
     items: int
     item_bytes: int
+    outputs: int
 
     @property
     def parts_bytes(self) -> int:
@@ -106,7 +108,8 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
     metadata = 4 * 32 * 4 * tile.k // METADATA_COLUMNS
     words = metadata + fold_bytes(schedule, problem)
     part = tile.n // schedule.overlap.split
-    stride = WARPGROUP_ROWS // 4 * per_row * problem.out_dtype.bytes + 16
+    outputs = WARPGROUP_ROWS // 4 * per_row // (2 if problem.gated else 1)
+    stride = outputs * problem.out_dtype.bytes + 16
     gathered = problem.index is not None
     selectors = 2 * max(0, f.m - 2) if prefix else 0  # those of two rows a block are overhead
     in_registers = fold == "expand" or schedule.stationary.weight == "registers"
@@ -147,4 +150,5 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
         split=schedule.split.k,
         items=4 * consumers * -(-tile.n // schedule.epilogue.tokens),
         item_bytes=64 * schedule.epilogue.tokens * per_row,
+        outputs=outputs,
     )

@@ -9,6 +9,7 @@ from samoyeds_gen.compiler.rules import (
     ring_depth,
 )
 from samoyeds_gen.compiler.warp_specialised.geometry import (
+    MAX_EXPERTS,
     REGISTERS,
     WARPGROUP_ROWS,
     derive_geometry,
@@ -148,6 +149,33 @@ def warpgroup_layout(case: Case) -> Violation | None:
     return None
 
 
+def grouped_alone(case: Case) -> Violation | None:
+    """Experts' tiles are dealt to single CTAs; a gate meets its up projection in one thread."""
+    problem, schedule = case.problem, case.schedule
+    if not (problem.grouped or problem.gated):
+        return None
+    for name, size in (("cluster m", schedule.cluster.m), ("split k", schedule.split.k)):
+        if size > 1:
+            return Violation(
+                f"{name}={size} makes clusters, tiles of experts are dealt to single CTAs",
+                "leave it out",
+                name.split()[0],
+            )
+    return None
+
+
+def gate_rows(case: Case) -> Violation | None:
+    """Eight rows of the matrix unit are whole blocks, so that gate and up can alternate by them."""
+    f = case.problem.format
+    if not case.problem.gated or plan_fold(case.schedule, case.problem) != "expand" or 8 % f.m == 0:
+        return None
+    return Violation(
+        f"gate and up rows alternate by 8, the format ({f}) has blocks of {f.m}",
+        "use a format whose M divides 8",
+        "stationary",
+    )
+
+
 def one_cta(case: Case) -> Violation | None:
     """A persistent CTA takes its SM for itself."""
     ctas = case.schedule.resident.ctas
@@ -234,7 +262,8 @@ def warpgroup_shared(case: Case) -> Violation | None:
     schedule, g = case.schedule, derive_geometry(case.schedule, case.problem)
     stage = stage_bytes(schedule, case.problem)
     slices = 4 * g.consumers * g.slice_bytes
-    limit = case.target.shared_per_cta - RESERVED_BYTES - slices
+    table = 4 * (MAX_EXPERTS + 1) if case.problem.grouped else 0
+    limit = case.target.shared_per_cta - RESERVED_BYTES - table - slices
     needed = schedule.pipeline.stages * stage
     if needed < g.parts_bytes:
         return Violation(
@@ -267,6 +296,8 @@ RULES: dict[str, Rule] = COMMON | {
     "one-cta": one_cta,
     "cluster-shares": cluster_shares,
     "cluster-split": cluster_split,
+    "grouped-alone": grouped_alone,
+    "gate-rows": gate_rows,
     "warpgroup-registers": warpgroup_registers,
     "warpgroup-shared": warpgroup_shared,
 }

@@ -5,6 +5,7 @@ from dataclasses import replace
 from samoyeds_gen.compiler.plan import Box, Buffer, KernelPlan, Packing, Parameter
 from samoyeds_gen.compiler.warp_specialised.geometry import (
     BOX_COLUMNS,
+    MAX_EXPERTS,
     SpecialisedGeometry,
     SpecialisedPlan,
     derive_geometry,
@@ -109,6 +110,10 @@ def add_buffers(plan: SpecialisedPlan) -> SpecialisedPlan:
         buffers.append(
             shared("token_rows", "s32", (s.tile.n,), rows, "rows of tokens, -1 for none")
         )
+    if plan.problem.grouped:
+        note = "each expert's first tile, and the tiles of all"
+        size = MAX_EXPERTS + 1
+        buffers.append(shared("expert_tiles", "s32", (size,), 4 * size, note))
     if g.split > 1:
         note = "parts of sums that the cluster sends, over the ring"
         shape = (g.split, -(-g.items // g.split), g.item_bytes // 128, 32)
@@ -149,13 +154,20 @@ def _parameters(problem: Ssmm) -> tuple[Parameter, ...]:
         parameters.append(pointer("bias", "float", "bias", "[m]"))
     if problem.scale:
         parameters.append(pointer("scale", "float", "scale", "[n]"))
+    if problem.grouped:
+        note = "[experts + 1] first output row of each expert"
+        parameters.append(pointer("offsets", "int", "offsets", note))
+    shape = "[n, m / 2]" if problem.gated else "[n, m]"
+    rows = "weight rows of an expert" if problem.grouped else "output features"
     parameters += [
-        Parameter("out", "Output* __restrict__ out", "out", "[n, m]"),
+        Parameter("out", "Output* __restrict__ out", "out", shape),
         Parameter("out_stride", "long long out_stride", "out.stride", "elements"),
-        Parameter("m", "int m", "m", "output features"),
+        Parameter("m", "int m", "m", "gate and up rows" if problem.gated else rows),
         Parameter("n", "int n", "n", "output tokens"),
         Parameter("k", "int k", "k", "input features"),
     ]
+    if problem.grouped:
+        parameters.append(Parameter("experts", "int experts", "experts", "weights in the stack"))
     if problem.index is not None:
         parameters += [
             Parameter("token_stride", "long long token_stride", "tokens.stride", "elements"),

@@ -23,6 +23,7 @@ class SpecialisedText(KernelText):
         "_specialised_producer.cuh.jinja",
         "_specialised_consumer.cuh.jinja",
         "_specialised_epilogue.cuh.jinja",
+        "_specialised_experts.cuh.jinja",
     )
 
     def __init__(self, plan: SpecialisedPlan, macros: Macros) -> None:
@@ -45,12 +46,31 @@ class SpecialisedText(KernelText):
         self.empty_count = "kConsumers * kCluster" if self.clustered else "kConsumers"
         row = "group * kRasterGroup + in_group % group_rows"
         self.tile_m = f"({row}) * kCluster + rank" if self.clustered else row
+        self._name_rows(plan)
         self.tokens_here = "kTileN" if self.split else "kPartTokens"
         self.boxed_tokens = "" if g.gathered else " + kTokenStage"
-        blocked = "tile_m * kTileM / kFormatM * kFormatN"
-        self.first_stored_row = "tile_m * kTileM" if g.fold == "direct" else blocked
         self.wgmma = "wgmma_sp_shared" if self.weight_shared else "wgmma_sp_registers"
         self.block_guard = "" if g.tiles_per_block == 1 else _LAST_OF_BLOCK
+
+    def _name_rows(self, plan: SpecialisedPlan) -> None:
+        """Where a tile's rows lie: in the weight, its words, the tokens and the output."""
+        problem, direct = plan.problem, plan.geometry.fold == "direct"
+        self.grouped, self.gated = problem.grouped, problem.gated
+        self.ungrouped = not problem.grouped
+        blocked = "tile_m * kTileM / kFormatM * kFormatN"
+        stored = "tile_m * kTileM" if direct else blocked
+        own = "m" if direct else "m / kFormatM * kFormatN"
+        self.first_stored_row = f"expert * ({own}) + {stored}" if problem.grouped else stored
+        self.word_row = "(expert * tiles_m + tile_m)" if problem.grouped else "tile_m"
+        self.first_token = "first_row" if problem.grouped else "tile_n * kTileN"
+        self.last_token = "last_row" if problem.grouped else "n"
+        self.bias = "(bias + expert * m)" if problem.grouped else "bias"
+        # A gate and its up projection are 8 rows apart: in the same thread, two sums further.
+        self.features = "m / 2" if problem.gated else "m"
+        self.slice_sums = "kSliceTokens / 4" if problem.gated else "kSliceTokens / 2"
+        self.sum_at = "at / 2 * 4 + at % 2" if problem.gated else "at"
+        self.token_group = "at / 2" if problem.gated else "at / 4"
+        self.row_at = "lane / 4" if problem.gated else "(i / 2 % 2 * 8 + lane / 4)"
 
     def wrapper(self, wrapper: Wrapper) -> str:
         """The text of one PTX wrapper."""
@@ -110,7 +130,9 @@ class SpecialisedText(KernelText):
         """The text of one operation."""
         if isinstance(op, StoreSlices | SendParts):
             name = "values_prefix" if op.fold == "prefix" else "values_direct"
-            rows = self.macro(name)(kernel=self)
+            rows = self.macro(name)(kernel=self, name="value", sum="i")
+            if self.gated:
+                rows += self.macro(name)(kernel=self, name="up", sum="i + 2")
             return self.macro(op.macro)(op=op, kernel=self, body=rows)
         return super().render(op)
 
