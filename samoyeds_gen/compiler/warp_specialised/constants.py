@@ -41,12 +41,13 @@ def _tile(plan: SpecialisedPlan) -> ConstantGroup:
     s, g = plan.schedule, plan.geometry
     experts = ("kMaxExperts", MAX_EXPERTS, "the launcher refuses more")
     gather = ("kGatherBarrier", 1 + g.consumers, "named barrier of the producer's threads")
+    stored = ("kWeightRows", g.weight_rows, "stored rows of a stage")
     return _group(
         "Tile and warpgroups",
         ("kTileM", s.tile.m, "rows of the decoded weight a CTA"),
         ("kTileN", s.tile.n, "tokens a CTA"),
         ("kTileK", s.tile.k, "dense columns a stage"),
-        ("kWeightRows", g.weight_rows, "stored rows of a stage"),
+        *(() if g.fragment_buffers else (stored,)),
         ("kStages", s.pipeline.stages, "depth of the ring"),
         ("kConsumers", g.consumers, "warpgroups that multiply; one more copies"),
         ("kThreads", plan.threads, "128 x (kConsumers + 1)"),
@@ -75,6 +76,12 @@ def _fold(plan: SpecialisedPlan) -> ConstantGroup:
         rows.append(("kTilesPerBlock", g.tiles_per_block, "tiles a V-block"))
     if g.weight_registers:
         rows.append(("kSteps", g.steps, "matrix steps a tile"))
+    if g.fragment_buffers:
+        words = 128 * g.steps
+        rows += [
+            ("kFragmentStages", g.fragment_buffers, "stages of weight in flight to registers"),
+            ("kFragmentWords", words, "registers of a warp that hold a stage of its rows"),
+        ]
     if g.fold == "expand":
         rows.append(("kAbsent", 15, "slot of a sub-row that is not kept"))
     if g.cluster > 1:
@@ -96,14 +103,9 @@ def _fold(plan: SpecialisedPlan) -> ConstantGroup:
 def _memory(plan: SpecialisedPlan) -> ConstantGroup:
     s, g = plan.schedule, plan.geometry
     chunks = (g.slice_stride - 16) // 16
-    mode = SWIZZLE_MODES[g.weight_row_bytes]
-    weight_mode = ("kWeightSwizzle", mode, "swizzling mode of its descriptors")
     metadata = ("kMetadataBytes", g.metadata_bytes, "of which metadata")
-    rows = [
-        ("kWeightRing", plan.buffer("weight_ring").offset, "first byte of the weight ring"),
-        ("kWeightStage", g.weight_bytes, "bytes a stage"),
-        ("kWeightRowBytes", g.weight_row_bytes, "bytes a stored row"),
-        *(() if g.weight_registers else (weight_mode,)),
+    rows = [] if g.fragment_buffers else _weight_ring(plan)
+    rows += [
         ("kTokenSwizzle", SWIZZLE_MODES[128], "swizzling mode of the tokens' descriptors"),
         ("kTokenRing", plan.buffer("token_ring").offset, "first byte of the token ring"),
         ("kTokenStage", g.token_bytes, "bytes a stage"),
@@ -134,6 +136,18 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
     return _group("Shared memory, in bytes", *rows)
 
 
+def _weight_ring(plan: SpecialisedPlan) -> list[tuple[str, int, str]]:
+    g = plan.geometry
+    mode = SWIZZLE_MODES[g.weight_row_bytes]
+    weight_mode = ("kWeightSwizzle", mode, "swizzling mode of its descriptors")
+    return [
+        ("kWeightRing", plan.buffer("weight_ring").offset, "first byte of the weight ring"),
+        ("kWeightStage", g.weight_bytes, "bytes a stage"),
+        ("kWeightRowBytes", g.weight_row_bytes, "bytes a stored row"),
+        *(() if g.weight_registers else (weight_mode,)),
+    ]
+
+
 def _wrappers(plan: SpecialisedPlan) -> tuple[Wrapper, ...]:
     """The PTX wrappers the operations use, in the order they are defined."""
     g = plan.geometry
@@ -153,7 +167,7 @@ def _wrappers(plan: SpecialisedPlan) -> tuple[Wrapper, ...]:
     if g.gathered:
         names += ["cp_async_16b", "cp_async_arrive", "proxy_fence"]
     if g.weight_registers:
-        names.append("ldmatrix_x4")
+        names.append("ldg_stream_16b" if g.fragment_buffers else "ldmatrix_x4")
     names += ["descriptor", "wgmma_fence", "wgmma_commit"]
     atom = "wgmma_sp_registers" if g.weight_registers else "wgmma_sp_shared"
     return (

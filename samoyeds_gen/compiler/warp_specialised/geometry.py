@@ -27,7 +27,8 @@ class SpecialisedGeometry(Geometry):
     """Numbers of one CTA. Rows are rows of the matrix unit: stored rows, and output rows for the
     expand fold; `weight_rows` are stored rows of a stage; `*_bytes` are bytes of one stage, and
     `word_bytes` those of one warpgroup's metadata and fold words. `outputs` are the output features
-    of a warp. `parts_bytes` hold the parts that a CTA receives when k is split.
+    of a warp. `parts_bytes` hold the parts that a CTA receives when k is split. `fragment_buffers`
+    stages of weight are in flight to registers; 0 where weight goes through the ring.
     """
 
     consumers: int
@@ -51,6 +52,7 @@ class SpecialisedGeometry(Geometry):
     producer_registers: int
     gathered: bool
     weight_registers: bool
+    fragment_buffers: int
     cluster: int
     split: int
     items: int
@@ -104,6 +106,8 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
     consumers = schedule.warps.m * schedule.warps.n // 4
     sets = f.m if prefix else 1
     blocks = max(1, tile.k // f.v) if prefix else 1
+    streamed = schedule.pack.data == "fragment"
+    buffers = schedule.pipeline.fragments if streamed else 0
     stored_rows = weight_rows(schedule, problem)
     metadata = 4 * 32 * 4 * tile.k // METADATA_COLUMNS
     words = metadata + fold_bytes(schedule, problem)
@@ -113,7 +117,7 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
     gathered = problem.index is not None
     selectors = 2 * max(0, f.m - 2) if prefix else 0  # those of two rows a block are overhead
     in_registers = fold == "expand" or schedule.stationary.weight == "registers"
-    words_held = selectors + (tile.k // 8 if in_registers else 0)
+    words_held = selectors + (max(1, buffers) * tile.k // 8 if in_registers else 0)
     cluster = 1 if gathered else schedule.cluster.m
     registers = GATHER_REGISTERS if gathered else REGISTERS
     if cluster > 1 or schedule.split.k > 1:
@@ -129,7 +133,7 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
         rows=tile.m // per_row,
         weight_rows=stored_rows,
         weight_row_bytes=tile.k,
-        weight_bytes=stored_rows * tile.k,
+        weight_bytes=0 if streamed else stored_rows * tile.k,
         token_boxes=tile.k // BOX_COLUMNS,
         token_bytes=2 * tile.k * tile.n,
         metadata_bytes=metadata,
@@ -146,6 +150,7 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
         producer_registers=producer,
         gathered=gathered,
         weight_registers=in_registers,
+        fragment_buffers=buffers,
         cluster=cluster,
         split=schedule.split.k,
         items=4 * consumers * -(-tile.n // schedule.epilogue.tokens),

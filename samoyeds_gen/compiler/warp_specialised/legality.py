@@ -16,10 +16,11 @@ from samoyeds_gen.compiler.warp_specialised.geometry import (
     stage_bytes,
     weight_rows,
 )
-from samoyeds_gen.language.layouts import XOR_128B, swizzle_for_row
+from samoyeds_gen.language.layouts import LINEAR, XOR_128B, swizzle_for_row
 
 LARGEST_BOX = 256  # rows of one TMA box, and tokens of one wgmma
 MAX_CLUSTER = 8  # CTAs that every GPU of the architecture runs together
+MAX_FRAGMENTS = 4  # stages of weight that registers could ever hold
 RESERVED_BYTES = 2048  # barriers and token rows, at most
 
 
@@ -136,6 +137,14 @@ def warpgroup_layout(case: Case) -> Violation | None:
     """TMA permutes rows of up to 128 bytes; wgmma reads the same permutation."""
     layout, k = case.schedule.layout, case.schedule.tile.k
     weight = swizzle_for_row(k).name
+    if case.schedule.pack.data == "fragment":
+        if layout.weight != LINEAR.name:
+            return Violation(
+                f"layout(weight.data) asks for {layout.weight}, fragments go to registers",
+                "leave layout(weight.data) out",
+                "layout.weight.data",
+            )
+        weight = LINEAR.name
     for operand, given, needed in (
         ("weight.data", layout.weight, weight),
         ("tokens", layout.tokens, XOR_128B.name),
@@ -228,18 +237,41 @@ def cluster_split(case: Case) -> Violation | None:
 
 
 def whole_warps(case: Case) -> Violation | None:
-    """A warpgroup's warps share the columns of a step; weight lies as rows for TMA."""
+    """A warpgroup's warps share the columns of a step."""
     if case.schedule.warps.k > 1:
         return Violation(
             f"warps k={case.schedule.warps.k} is the stream's, warpgroups have one warp along k",
             "leave it out, or use copy=atoms.LDG_STREAM_16B",
             "warps",
         )
-    if case.schedule.pack.data != "rows":
+    return None
+
+
+def weight_fragments(case: Case) -> Violation | None:
+    """Fragments are loaded by the lanes that multiply them, and belong to whole output rows."""
+    schedule, remedy = case.schedule, "leave pack(weight.data) out"
+    if schedule.pack.data == "rows":
+        return None
+    if schedule.stationary.weight != "registers":
         return Violation(
             "weight.data is packed in fragment order, TMA copies rows",
-            "leave pack(weight.data) out, or use copy=atoms.LDG_STREAM_16B",
+            f"add s.stationary(weight.data, space='registers'), or {remedy}",
             "pack.weight.data",
+        )
+    fold = plan_fold(schedule, case.problem)
+    if fold != "direct":
+        return Violation(
+            f"fragments hold rows of the plain format, ({case.problem.format}) has the fold {fold}",
+            remedy,
+            "pack.weight.data",
+        )
+    buffers = schedule.pipeline.fragments
+    if buffers > MAX_FRAGMENTS:
+        return Violation(
+            f"pipeline fragments={buffers} stages of weight in registers is more than "
+            f"{MAX_FRAGMENTS}",
+            f"use fragments={MAX_FRAGMENTS} or fewer",
+            "pipeline",
         )
     return None
 
@@ -287,6 +319,7 @@ RULES: dict[str, Rule] = COMMON | {
     "warpgroups": warpgroups,
     "whole-warps": whole_warps,
     "warpgroup-fold": warpgroup_fold,
+    "weight-fragments": weight_fragments,
     "warpgroup-tile-k": warpgroup_tile_k,
     "warpgroup-period": warpgroup_period,
     "warpgroup-tile-m": warpgroup_tile_m,

@@ -11,7 +11,7 @@ from samoyeds_gen.compiler.warp_specialised.ops import Issue, MatrixStep, SendPa
 ROWS = ("_epilogue.cuh.jinja",)
 OPERANDS_A_LINE = 8
 PTX = ("_ptx.cuh.jinja", "_specialised_ptx.cuh.jinja")
-PLAIN = ("cp_async_16b", "ldmatrix_x4")  # wrappers that need nothing of the plan
+PLAIN = ("cp_async_16b", "ldmatrix_x4", "ldg_stream_16b")  # wrappers that need nothing of the plan
 
 _LAST_OF_BLOCK = "if (tile_k % kTilesPerBlock == kTilesPerBlock - 1) "
 
@@ -22,6 +22,7 @@ class SpecialisedText(KernelText):
     operations: ClassVar[tuple[str, ...]] = (
         "_specialised_producer.cuh.jinja",
         "_specialised_consumer.cuh.jinja",
+        "_specialised_fragments.cuh.jinja",
         "_specialised_epilogue.cuh.jinja",
         "_specialised_experts.cuh.jinja",
     )
@@ -31,6 +32,9 @@ class SpecialisedText(KernelText):
         g = plan.geometry
         self.prefix, self.expand = g.fold == "prefix", g.fold == "expand"
         self.weight_shared = not g.weight_registers
+        self.weight_streamed = g.fragment_buffers > 0
+        self.weight_boxed = not self.weight_streamed
+        self.boxed_weight = "kWeightStage + " if self.weight_boxed else ""
         self.gathered, self.turns = g.gathered, plan.schedule.overlap.turns
         self.full_count = "129" if g.gathered else "1"
         self.clustered, self.split = g.cluster > 1, g.split > 1
@@ -50,6 +54,8 @@ class SpecialisedText(KernelText):
         self.tokens_here = "kTileN" if self.split else "kPartTokens"
         self.boxed_tokens = "" if g.gathered else " + kTokenStage"
         self.wgmma = "wgmma_sp_shared" if self.weight_shared else "wgmma_sp_registers"
+        if self.weight_streamed:
+            self.wgmma = "wgmma_sp_streamed"
         self.block_guard = "" if g.tiles_per_block == 1 else _LAST_OF_BLOCK
 
     def _name_rows(self, plan: SpecialisedPlan) -> None:
@@ -94,6 +100,18 @@ class SpecialisedText(KernelText):
         return self.macro("produce_boxes")(kernel=self, body=body)
 
     @property
+    def stage_loop(self) -> str:
+        """The consumers' loop over the stages of a tile."""
+        body = "\n".join(self.render(op) for op in self.plan.loop)
+        walk = "walk_fragments" if self.weight_streamed else "walk_stages"
+        return self.macro(walk)(kernel=self, body=body)
+
+    @property
+    def tile_fragments(self) -> str:
+        """Where a lane's weight fragments of a tile and of the next one begin."""
+        return self.macro("tile_fragments")(kernel=self)
+
+    @property
     def sum_operands(self) -> tuple[str, ...]:
         """The accumulator operands of one wgmma, a line each: "%0, %1, ..."."""
         return _lines([f"%{i}" for i in range(self.plan.geometry.sums)])
@@ -115,8 +133,9 @@ class SpecialisedText(KernelText):
     @property
     def swizzled(self) -> tuple[Swizzled, ...]:
         """The swizzle functions of operands that threads read themselves."""
-        weight = swizzled("swizzle_weight", self.plan.buffer("weight_ring"))
-        return () if self.weight_shared else (weight,)
+        if self.weight_shared or self.weight_streamed:
+            return ()
+        return (swizzled("swizzle_weight", self.plan.buffer("weight_ring")),)
 
     @property
     def functions(self) -> tuple[str, ...]:
