@@ -117,6 +117,7 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
         ("kFull", plan.buffer("full").offset, "first barrier of full stages"),
         ("kEmpty", plan.buffer("empty").offset, "first barrier of empty stages"),
         ("kSlices", plan.buffer("slices").offset, "first byte of the output slices"),
+        ("kTokenGroups", -(-s.tile.n // 32), "groups of 32 tokens a tile"),
         ("kSliceTokens", s.epilogue.tokens, "tokens a slice, one slice a warp"),
         ("kTokenChunks", chunks, "16-byte chunks of a warp's features and a token"),
         ("kSliceStride", g.slice_stride, "bytes a token: 16 more keep banks apart"),
@@ -128,7 +129,7 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
         rows.append(("kTokenRows", plan.buffer("token_rows").offset, "first byte of token rows"))
     if plan.problem.grouped:
         table = plan.buffer("expert_tiles").offset
-        rows.append(("kExpertTiles", table, "first byte of the experts' first tiles"))
+        rows.append(("kExpertTiles", table, "first byte of the experts' table"))
     if g.split > 1:
         rows.append(("kPartSums", plan.buffer("parts").offset, "first byte of the parts"))
     if g.fold == "expand":

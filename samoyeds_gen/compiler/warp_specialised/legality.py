@@ -294,7 +294,7 @@ def warpgroup_shared(case: Case) -> Violation | None:
     schedule, g = case.schedule, derive_geometry(case.schedule, case.problem)
     stage = stage_bytes(schedule, case.problem)
     slices = 4 * g.consumers * g.slice_bytes
-    table = 4 * (MAX_EXPERTS + 1) if case.problem.grouped else 0
+    table = 8 * (MAX_EXPERTS + 1) if case.problem.grouped else 0
     limit = case.target.shared_per_cta - RESERVED_BYTES - table - slices
     needed = schedule.pipeline.stages * stage
     if needed < g.parts_bytes:

@@ -113,9 +113,9 @@ def add_buffers(plan: SpecialisedPlan) -> SpecialisedPlan:
             shared("token_rows", "s32", (s.tile.n,), rows, "rows of tokens, -1 for none")
         )
     if plan.problem.grouped:
-        note = "each expert's first tile, and the tiles of all"
+        note = "each expert's first tile and first output row, and the end"
         size = MAX_EXPERTS + 1
-        buffers.append(shared("expert_tiles", "s32", (size,), 4 * size, note))
+        buffers.append(shared("expert_tiles", "s32", (2, size), 8 * size, note))
     if g.split > 1:
         note = "parts of sums that the cluster sends, over the ring"
         shape = (g.split, -(-g.items // g.split), g.item_bytes // 128, 32)

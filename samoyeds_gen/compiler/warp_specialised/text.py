@@ -7,6 +7,7 @@ from samoyeds_gen.compiler.plan import Wrapper
 from samoyeds_gen.compiler.text import KernelText, Macros, Swizzled, swizzled
 from samoyeds_gen.compiler.warp_specialised.geometry import SpecialisedPlan
 from samoyeds_gen.compiler.warp_specialised.ops import Issue, MatrixStep, SendParts, StoreSlices
+from samoyeds_gen.language.dtypes import FLOAT32
 
 ROWS = ("_epilogue.cuh.jinja",)
 OPERANDS_A_LINE = 8
@@ -70,6 +71,12 @@ class SpecialisedText(KernelText):
         self.word_row = "(expert * tiles_m + tile_m)" if problem.grouped else "tile_m"
         self.first_token = "first_row" if problem.grouped else "tile_n * kTileN"
         self.last_token = "last_row" if problem.grouped else "n"
+        # Single CTAs hold their tile's scales and names in registers; a cluster looks at its parts.
+        alone = plan.geometry.split == 1
+        self.held_scale, self.held_names = problem.scale and alone, self.gathered and alone
+        self.held_words = self.held_scale or self.held_names
+        self.lost = FLOAT32.nan
+        self.late_names = self.gathered and not alone
         self.bias = "(bias + expert * m)" if problem.grouped else "bias"
         # A gate and its up projection are 8 rows apart: in the same thread, two sums further.
         self.features = "m / 2" if problem.gated else "m"
