@@ -10,7 +10,7 @@ constexpr int kFormatN = 1;  // kept sub-rows a block
 constexpr int kFormatM = 2;  // output rows a block
 constexpr int kFormatV = 64;  // dense columns a block
 // Tile and warpgroups.
-constexpr int kTileM = 256;  // output features a CTA
+constexpr int kTileM = 256;  // rows of the decoded weight a CTA
 constexpr int kTileN = 200;  // tokens a CTA
 constexpr int kTileK = 128;  // dense columns a stage
 constexpr int kWeightRows = 128;  // stored rows of a stage
@@ -19,7 +19,9 @@ constexpr int kConsumers = 2;  // warpgroups that multiply; one more copies
 constexpr int kThreads = 384;  // 128 x (kConsumers + 1)
 constexpr int kGroupRows = 64;  // rows of the matrix unit a warpgroup
 constexpr int kFeaturesPerRow = 2;  // output features of one such row
-constexpr int kWarpFeatures = 32;  // output features a warp
+constexpr int kWarpFeatures = 32;  // of these a warp
+constexpr int kWarpOutputs = 32;  // output features a warp
+constexpr int kTileOutputs = 256;  // output features a CTA
 constexpr int kRasterGroup = 16;  // tile rows walked together
 constexpr int kConsumerRegisters = 240;  // a thread
 constexpr int kProducerRegisters = 24;  // a thread
@@ -300,7 +302,6 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     tile_m = group * kRasterGroup + in_group % group_rows;
     tile_n = in_group / group_rows;
   };
-
   // The ring: the producer fills a stage when it is empty, the consumers read it when it is full.
   int stage = 0;
   unsigned phase = 0;  // parity of the ring's present round
@@ -321,7 +322,6 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   __syncthreads();
-
   if (warpgroup == kConsumers) {
     // Producer.
     registers_for_producer();
@@ -479,7 +479,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     }
 
     // Epilogue of the tile; the producer fills the ring for the next one meanwhile.
-    const int first_feature = tile_m * kTileM + (warpgroup * 4 + warp) * kWarpFeatures;
+    const int first_feature = tile_m * kTileOutputs + (warpgroup * 4 + warp) * kWarpOutputs;
     const bool whole_chunks = out_stride % kChunkElements == 0;
     unsigned char* const slice = shared + kSlices + (warpgroup * 4 + warp) * kSliceBytes;
 #pragma unroll

@@ -12,7 +12,7 @@ from samoyeds_gen.errors import (
     TuneError,
 )
 from samoyeds_gen.formats import Format, SparseWeight, encode, load
-from samoyeds_gen.kernel import Choice, Kernel
+from samoyeds_gen.kernel import Choice, GroupedKernel, Kernel, compile_grouped
 from samoyeds_gen.language import Schedule
 from samoyeds_gen.tune import AutoKernel, compile
 
@@ -25,6 +25,7 @@ __all__ = [
     "CompileError",
     "Format",
     "FormatError",
+    "GroupedKernel",
     "Kernel",
     "LaunchError",
     "ModelError",
@@ -34,6 +35,7 @@ __all__ = [
     "SparseWeight",
     "TuneError",
     "compile",
+    "compile_grouped",
     "encode",
     "load",
     "reference",

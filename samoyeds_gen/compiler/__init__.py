@@ -6,8 +6,10 @@ from samoyeds_gen.compiler.emit import emit
 from samoyeds_gen.compiler.legality import RULES, check_legal, first_violation
 from samoyeds_gen.compiler.plan import Box, Buffer, Packing, Parameter, Plan
 from samoyeds_gen.compiler.print import print_plan
+from samoyeds_gen.compiler.warp_specialised import MAX_EXPERTS
 
 __all__ = [
+    "MAX_EXPERTS",
     "RULES",
     "Box",
     "Buffer",

@@ -176,13 +176,15 @@ class KernelPlan(Generic[G]):
         """How many tiles of tokens lie in shared memory."""
         return self.buffer("token_ring").shape[0]
 
-    def grid(self, m: int, n: int, processors: int) -> tuple[int, int, int]:
+    def grid(self, m: int, n: int, processors: int, experts: int = 1) -> tuple[int, int, int]:
         """CTAs for an m x n output: one a tile in raster order, or rows of tiles on the y axis.
 
         On the x axis lie then the token tiles of a row, each as often as k is split. Persistent
-        CTAs walk the tiles themselves, one a processor of the GPU, in whole clusters.
+        CTAs walk the tiles themselves, one a processor of the GPU, in whole clusters. With several
+        experts the n tokens are theirs together, and each may leave a tile part empty.
         """
         down, across = self._tiles(m, n)
+        across += experts - 1
         if self.rows_on_y:
             return (across * self.schedule.split.k, down, 1)
         groups = -(-down * self.share // self.cluster) * across

@@ -145,6 +145,17 @@ def weight_space(case: Case) -> Violation | None:
     )
 
 
+def one_weight(case: Case) -> Violation | None:
+    """Only the warp-specialised pipeline walks the tiles of experts, and has gates."""
+    if not (case.problem.grouped or case.problem.gated):
+        return None
+    return Violation(
+        f"{case.schedule.pipeline.copy} kernels multiply one weight, without a gate",
+        "use copy=atoms.TMA",
+        "pipeline",
+    )
+
+
 def ring_depth(case: Case) -> Violation | None:
     """A ring overlaps only from two stages up; more than a dozen is a typing mistake."""
     stages = case.schedule.pipeline.stages

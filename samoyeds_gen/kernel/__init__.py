@@ -2,6 +2,7 @@
 
 from samoyeds_gen.kernel.arguments import Call, describe_call
 from samoyeds_gen.kernel.choice import Choice, given
+from samoyeds_gen.kernel.grouped import GroupedKernel, compile_grouped
 from samoyeds_gen.kernel.kernel import (
     Device,
     Kernel,
@@ -18,11 +19,13 @@ __all__ = [
     "Call",
     "Choice",
     "Device",
+    "GroupedKernel",
     "Kernel",
     "Variant",
     "build_variant",
     "choose_target",
     "compile",
+    "compile_grouped",
     "describe_call",
     "given",
     "share_packings",

@@ -4,14 +4,21 @@ Every refusal is a LaunchError of one sentence. Arrays on a GPU are never read f
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from samoyeds_gen.errors import LaunchError
 from samoyeds_gen.formats import Format, SparseWeight
-from samoyeds_gen.runtime import ArrayView, describe, require_axes, require_dtype, require_rows
+from samoyeds_gen.runtime import (
+    ArrayView,
+    describe,
+    host_array,
+    require_axes,
+    require_dtype,
+    require_rows,
+)
 
 INDEX_TYPES = ("int32", "int64")
 MAX_TOKENS = 2**31 - 1  # kernels count rows in 32 bits
@@ -19,7 +26,11 @@ MAX_TOKENS = 2**31 - 1  # kernels count rows in 32 bits
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The arrays of one call as views, and its sizes: n outputs of m features from k columns."""
+    """The arrays of one call as views, and its sizes: n outputs of m features from k columns.
+
+    Of a stack of `experts` weights, m are the rows of one; the rows of out from offsets[e] to
+    offsets[e + 1] are expert e's. `features` are those of out, half as many where it is gated.
+    """
 
     w: SparseWeight
     tokens: ArrayView
@@ -29,6 +40,9 @@ class Call:
     m: int
     n: int
     k: int
+    features: int
+    experts: int = 1
+    offsets: ArrayView | None = None
 
 
 def describe_call(
@@ -75,7 +89,47 @@ def describe_call(
         m,
         n,
         k,
+        m,
     )
+
+
+def describe_experts(call: Call, offsets: Any, gate_block: int, max_experts: int) -> Call:
+    """The call of a grouped kernel: `offsets` [experts + 1] int32 cut the rows of out among the
+    experts stacked in the weight; `gate_block` output rows of gate and of up alternate, 0 for none.
+
+    Values of a host array are checked: they start at 0, never fall, and end at n.
+    """
+    view = _view("offsets", offsets, ("int32",), 1)
+    experts, (rows, _), form = view.shape[0] - 1, call.w.shape, call.w.format
+    if not 1 <= experts <= max_experts:
+        raise LaunchError(
+            f"offsets have {view.shape[0]} entries, one more than experts is needed and there are "
+            f"1 to {max_experts} experts",
+            remedy="give the exclusive prefix sums of the experts' token counts, and their total",
+        )
+    if rows % experts or rows // experts % max(form.m, 2 * gate_block):
+        unit = max(form.m, 2 * gate_block)
+        raise LaunchError(
+            f"the weight has {rows} rows for {experts} experts, each needs the same number of "
+            f"rows, a multiple of {unit}",
+            remedy="stack equal experts with stack_weights, gate and up with interleave_rows",
+        )
+    if view.kind == "host":
+        _check_offsets(host_array(view), call.n)
+    m = rows // experts
+    features = m // 2 if gate_block else m
+    return replace(call, m=m, features=features, experts=experts, offsets=view)
+
+
+def _check_offsets(values: np.ndarray[Any, Any], n: int) -> None:
+    falls = np.flatnonzero(np.diff(values) < 0)
+    if values[0] != 0 or values[-1] != n or falls.size:
+        at = f"offsets[{falls[0] + 1}] falls to {values[falls[0] + 1]}" if falls.size else ""
+        ends = f"offsets go from {values[0]} to {values[-1]}"
+        raise LaunchError(
+            f"{at or ends}, they have to rise from 0 to n={n}",
+            remedy="give the exclusive prefix sums of the experts' token counts, and their total",
+        )
 
 
 def check_rows(selection: ArrayView, tokens: ArrayView, rows: np.ndarray[Any, Any]) -> None:

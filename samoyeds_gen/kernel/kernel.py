@@ -136,7 +136,7 @@ class Kernel:
             activation=activation,
             out_dtype=out_dtype,
         )
-        if self._on_gpu(device, call.tokens):
+        if runs_on_gpu(device, call.tokens):
             ordinal = call.tokens.device if call.tokens.kind == "device" else current_device()
             launcher = variant.launcher(ordinal)
             result, arguments = launcher(call, stream, out, check)
@@ -176,23 +176,6 @@ class Kernel:
             found = self._variants[key] = build_variant(self.schedule, problem, self.target)
         return found
 
-    def _on_gpu(self, device: Device, tokens: ArrayView) -> bool:
-        if device not in DEVICES:
-            raise LaunchError(
-                f"device {device!r} is not one of {', '.join(DEVICES)}",
-                remedy="use 'auto', 'cpu' or 'gpu'",
-            )
-        if tokens.kind == "device":
-            if device == "cpu":
-                raise LaunchError(
-                    f"device='cpu' was asked for, the tokens are on device {tokens.device}",
-                    remedy="move the tokens to the host",
-                )
-            return True
-        if device == "gpu":
-            require_driver()
-        return device == "gpu" or (device == "auto" and driver_present())
-
     def _simulate(
         self,
         variant: Variant,
@@ -204,7 +187,26 @@ class Kernel:
             require_simulable(variant.plan, call.m, call.n, call.k)
         out, report = simulate(variant.plan, variant.build, call, progress)
         self.last_report = report
-        return _as_family(out, call.tokens)
+        return as_family(out, call.tokens)
+
+
+def runs_on_gpu(device: Device, tokens: ArrayView) -> bool:
+    """Whether a call runs on a GPU; LaunchError where that contradicts the tokens' place."""
+    if device not in DEVICES:
+        raise LaunchError(
+            f"device {device!r} is not one of {', '.join(DEVICES)}",
+            remedy="use 'auto', 'cpu' or 'gpu'",
+        )
+    if tokens.kind == "device":
+        if device == "cpu":
+            raise LaunchError(
+                f"device='cpu' was asked for, the tokens are on device {tokens.device}",
+                remedy="move the tokens to the host",
+            )
+        return True
+    if device == "gpu":
+        require_driver()
+    return device == "gpu" or (device == "auto" and driver_present())
 
 
 def build_variant(schedule: Schedule, problem: Ssmm, target: Target) -> Variant:
@@ -216,7 +218,7 @@ def build_variant(schedule: Schedule, problem: Ssmm, target: Target) -> Variant:
     return Variant(plan, source, build)
 
 
-def _as_family(out: Any, tokens: ArrayView) -> Any:
+def as_family(out: Any, tokens: ArrayView) -> Any:
     """The simulator's numpy result as an array of the caller's library."""
     if tokens.family != "torch":
         return out

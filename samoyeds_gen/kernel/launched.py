@@ -27,6 +27,7 @@ from samoyeds_gen.runtime import (
 )
 
 ALIGNMENT_BYTES = 16
+VECTORS = ("selection", "bias", "scale", "offsets")
 
 
 class Launcher:
@@ -55,7 +56,7 @@ class Launcher:
         if call.selection is not None and (check or call.selection.kind == "host"):
             check_rows(call.selection, call.tokens, _values(call.selection, stream))
         tokens = _aligned_tokens(call.tokens, self.device, stream)
-        shape = (call.n, call.m)
+        shape = (call.n, call.features)
         if out is None:
             out, out_view = allocate(shape, self._out_dtype, like=tokens, stream=stream)
         else:
@@ -67,7 +68,8 @@ class Launcher:
                 "tokens": tokens.pointer,
                 "out": out_view.pointer,
                 "tokens.stride": tokens.strides[0] if call.tokens.shape[0] > 1 else ROW_ALIGNMENT,
-                "out.stride": call.m,
+                "out.stride": call.features,
+                "experts": call.experts,
                 "m": call.m,
                 "n": call.n,
                 "k": call.k,
@@ -76,13 +78,13 @@ class Launcher:
             vectors = self._vectors(call, stream)
             values.update(vectors)
             values.update(self._parts(call, stream))
-            weight = on_device(call.w, self.plan, self._packing_key, self.device)
+            weight = on_device(call.w, self.plan, self._packing_key, self.device, call.experts)
             values.update(weight)
             for box in self.plan.boxes:
                 view = weight["weight.data"] if box.operand == "weight.data" else tokens
                 values[box.source] = _tensor_map(box, view)
             arguments = [values[source] for source in self._sources]
-            grid = self.plan.grid(call.m, call.n, self._processors)
+            grid = self.plan.grid(call.m, call.n, self._processors, call.experts)
             self.loaded.launch(grid, self.plan.threads, arguments, stream)
             in_place &= all(view is getattr(call, name) for name, view in vectors.items())
         if on_host:
@@ -98,13 +100,14 @@ class Launcher:
         out: Any,
     ) -> Repeat | None:
         """The launch for a call with the same arrays; None unless all are torch GPU tensors."""
-        views = [call.tokens, call.selection, call.bias, call.scale]
+        views = [call.tokens, call.selection, call.bias, call.scale, call.offsets]
         on_gpu = all(
             each is None or (each.kind == "device" and each.family == "torch") for each in views
         )
         if arguments is None or not on_gpu or options[-1]:
             return None
-        extents = (self.plan.grid(call.m, call.n, self._processors), self.plan.threads)
+        grid = self.plan.grid(call.m, call.n, self._processors, call.experts)
+        extents = (grid, self.plan.threads)
         out_at = self._sources.index("out")
         stream = current_stream(self.device) if self.plan.schedule.split.k > 1 else None
         return Repeat(call.w, arrays, options, self.loaded, extents, arguments, out, out_at, stream)
@@ -115,8 +118,8 @@ class Launcher:
         return part_storage(self.device).values(floats, tickets, stream) if tickets else {}
 
     def _vectors(self, call: Call, stream: Any) -> dict[str, ArrayView]:
-        """Selection, bias and scale on the GPU, those that the call has."""
-        vectors = {"selection": call.selection, "bias": call.bias, "scale": call.scale}
+        """Selection, bias, scale and offsets on the GPU, those that the call has."""
+        vectors = {name: getattr(call, name) for name in VECTORS}
         return {
             name: self._vector(name, view, stream)
             for name, view in vectors.items()

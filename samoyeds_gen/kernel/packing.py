@@ -15,6 +15,7 @@ from samoyeds_gen.formats import (
     row_offsets,
     selector_words,
     swap_codes,
+    take_rows,
     warpgroup_words,
 )
 from samoyeds_gen.formats.warpgroup import WordFold
@@ -24,12 +25,24 @@ Words = npt.NDArray[np.uint32] | npt.NDArray[np.uint8]
 CHUNK_BYTES = 16  # what one asynchronous copy moves, and hence where weight rows must start
 
 
-def packed(w: SparseWeight, plan: Plan) -> dict[str, Words]:
-    """Every derived array of the plan, on the host; made once per weight."""
+def packed(w: SparseWeight, plan: Plan, experts: int = 1) -> dict[str, Words]:
+    """Every derived array of the plan, on the host; made once per weight.
+
+    Of a stack of `experts` weights each one is packed by itself, and what is padded is so for each.
+    """
     arrays: dict[str, Words] = {}
     for packing in plan.packings:
-        arrays |= w.derived(("packing", packing), partial(_build, packing=packing))
+        build = partial(_build_stack, packing=packing, experts=experts)
+        arrays |= w.derived(("packing", packing, experts), build)
     return arrays
+
+
+def _build_stack(w: SparseWeight, packing: Packing, experts: int) -> dict[str, Words]:
+    if experts == 1:
+        return _build(w, packing)
+    host, rows = w.numpy(), w.shape[0] // experts
+    built = [_build(take_rows(host, e * rows, (e + 1) * rows), packing) for e in range(experts)]
+    return {name: np.concatenate([each[name] for each in built]) for name in built[0]}
 
 
 def _build(w: SparseWeight, packing: Packing) -> dict[str, Words]:
@@ -67,13 +80,13 @@ def share_packings(source: SparseWeight, copy: SparseWeight, plan: Plan) -> None
     The arrays on the host are shared; on a GPU each weight has its own.
     """
     for packing in plan.packings:
-        key = ("packing", packing)
+        key = ("packing", packing, 1)
         source.derived(key, partial(_build, packing=packing))
         copy.derived(key, partial(_taken, source=source, packing=packing))
 
 
 def _taken(w: SparseWeight, source: SparseWeight, packing: Packing) -> dict[str, Words]:
-    return source.derived(("packing", packing), partial(_build, packing=packing))
+    return source.derived(("packing", packing, 1), partial(_build, packing=packing))
 
 
 def streamed_bytes(w: SparseWeight, plan: Plan, device: int) -> int:
@@ -84,14 +97,16 @@ def streamed_bytes(w: SparseWeight, plan: Plan, device: int) -> int:
     return sum(view.size * view.itemsize for name, view in arrays.items() if plan.takes(name))
 
 
-def on_device(w: SparseWeight, plan: Plan, key: str, device: int) -> dict[str, ArrayView]:
+def on_device(
+    w: SparseWeight, plan: Plan, key: str, device: int, experts: int = 1
+) -> dict[str, ArrayView]:
     """Every weight array that the plan takes in the memory of GPU `device`, uploaded once.
 
     `key` is `plan.packing_key`, which the caller keeps because a call may take only microseconds.
     """
 
     def upload(w: SparseWeight) -> dict[str, ArrayView]:
-        words = {name: stage(array, device) for name, array in packed(w, plan).items()}
+        words = {name: stage(array, device) for name, array in packed(w, plan, experts).items()}
         if not plan.takes("weight.data"):
             return words
         data = describe(w.data)
@@ -100,4 +115,4 @@ def on_device(w: SparseWeight, plan: Plan, key: str, device: int) -> dict[str, A
             data = stage(w.numpy().data, device)
         return {"weight.data": data, **words}
 
-    return w.derived((key, device), upload)
+    return w.derived((key, device, experts), upload)

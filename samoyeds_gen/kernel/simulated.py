@@ -57,23 +57,28 @@ def simulate(
 
     Every output byte starts as `poison`, by default such that an element never written is NaN.
     """
-    pointers = {name: Pointer(array, name=name) for name, array in packed(call.w, plan).items()}
+    pointers = {
+        name: Pointer(array, name=name)
+        for name, array in packed(call.w, plan, call.experts).items()
+    }
     data = np.ascontiguousarray(call.w.numpy().data)
     pointers["weight.data"] = Pointer(data, name="weight.data")
     tokens, stride = token_rows(call.tokens)
     pointers["tokens"] = Pointer(tokens, name="tokens")
-    for name, view in (("selection", call.selection), ("bias", call.bias), ("scale", call.scale)):
+    for name in ("selection", "bias", "scale", "offsets"):
+        view = getattr(call, name)
         if view is not None:
             pointers[name] = Pointer(np.ascontiguousarray(host_array(view)), name=name)
     if call.selection is not None and check:
         check_rows(call.selection, call.tokens, host_array(call.selection))
-    out = np.empty((call.n, call.m), ELEMENTS[plan.problem.out_dtype.name])
+    out = np.empty((call.n, call.features), ELEMENTS[plan.problem.out_dtype.name])
     out.view(np.uint8)[...] = poison
     pointers["out"] = Pointer(out, name="out", writable=True)
     tickets = _exchange(plan, call, pointers)
     numbers = {
         "tokens.stride": np.int64(stride),
-        "out.stride": np.int64(call.m),
+        "out.stride": np.int64(call.features),
+        "experts": np.int32(call.experts),
         "m": np.int32(call.m),
         "n": np.int32(call.n),
         "k": np.int32(call.k),
@@ -91,7 +96,7 @@ def simulate(
     report = run(
         parse(build.ptx),
         plan.entry,
-        grid=plan.grid(call.m, call.n, PROCESSORS),
+        grid=plan.grid(call.m, call.n, PROCESSORS, call.experts),
         block=(plan.threads, 1, 1),
         shared_bytes=plan.shared_bytes,
         arguments=[values[parameter.source] for parameter in plan.parameters],

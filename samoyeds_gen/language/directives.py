@@ -8,7 +8,7 @@ import sys
 from typing import Literal, cast
 
 from samoyeds_gen.errors import ScheduleError, Where
-from samoyeds_gen.language.atoms import LDG_STREAM_16B, CopyAtom, MatrixAtom
+from samoyeds_gen.language.atoms import LDG_STREAM_16B, TMA, CopyAtom, MatrixAtom
 from samoyeds_gen.language.kernels import Algorithm, Operand, WeightOperand
 from samoyeds_gen.language.layouts import (
     LINEAR,
@@ -187,6 +187,8 @@ class Directives:
             each lane's metadata words ride the ring and stay in registers for their steps.
         stationary(weight.data, space="registers")
             a warpgroup's matrix steps take weight values from registers and not from shared memory.
+            With pack(weight.data, order="fragment") lanes load them there themselves, straight from
+            memory. Plain formats.
         """
         name = self._operand("stationary", operand, ("out", "weight.metadata", "weight.data"))
         if space != "registers":
@@ -216,7 +218,9 @@ class Directives:
         load; compute; load; compute   ->   stages-1 loads in flight while one stage computes
 
         fragments=2 loads the next step's fragments while this step multiplies; 1 loads them in
-        place. Legal from two stages up, while the ring fits the shared memory.
+        place. With copy=atoms.TMA and weights in fragment order it counts the stages of weight that
+        are on their way to registers, up to 4. Legal from two stages up, while the ring fits the
+        shared memory.
 
         copy=atoms.LDG_STREAM_16B is the stream: weights go from memory straight to registers,
         `stages` matrix steps in flight a lane, and `fragments` counts the chunks of tile k columns
@@ -311,12 +315,12 @@ class Directives:
         )
 
     def _layout(self, tile: Tile, pipeline: Pipeline) -> Layout:
+        weight = cast(str, self._values.get("layout.weight.data", LINEAR.name))
         if pipeline.copy == LDG_STREAM_16B.name:
-            weight = cast(str, self._values.get("layout.weight.data", LINEAR.name))
             return Layout(weight, self._swizzle("layout.tokens", STREAM_ROW_BYTES))
-        return Layout(
-            self._swizzle("layout.weight.data", tile.k), self._swizzle("layout.tokens", 2 * tile.k)
-        )
+        if pipeline.copy != TMA.name or "pack.weight.data" not in self._values:
+            weight = self._swizzle("layout.weight.data", tile.k)
+        return Layout(weight, self._swizzle("layout.tokens", 2 * tile.k))
 
     def _swizzle(self, key: str, row_bytes: int) -> str:
         given = self._values.get(key)

@@ -23,6 +23,11 @@ class Ssmm:
     weight [m, k] in `format` and `dtype`; tokens [T, k] in `dtype`; out [n, m] in `out_dtype`;
     bias [m] and scale [n] float32. `index` is the dtype of `selection` [n], None to take the
     tokens in order.
+
+    `grouped`: the weight is that of several experts, [experts * m, k], and the rows of out from
+    offsets[e] to offsets[e + 1] are products with expert e's. `gated`: every other 8 rows of the
+    matrix unit are a gate, and out = round(scale[i] * act(gate) * up) has m / 2 features (the
+    SwiGLU of a Mixture-of-Experts layer; bias is then not taken).
     """
 
     algorithm: ClassVar[str] = "ssmm"
@@ -34,6 +39,8 @@ class Ssmm:
     bias: bool = False
     activation: Activation | None = None
     scale: bool = False
+    grouped: bool = False
+    gated: bool = False
 
     @property
     def suffix(self) -> str:
@@ -45,6 +52,8 @@ class Ssmm:
         parts += ["bias"] if self.bias else []
         parts += [self.activation] if self.activation else []
         parts += ["scale"] if self.scale else []
+        parts += ["gated"] if self.gated else []
+        parts += ["grouped"] if self.grouped else []
         return "_".join(parts)
 
 
@@ -87,8 +96,13 @@ def make_ssmm(
     bias: bool = False,
     activation: str | None = None,
     scale: bool = False,
+    grouped: bool = False,
+    gated: bool = False,
 ) -> Ssmm:
-    """Build a checked `Ssmm` from names. Raises `ScheduleError` for an unknown name."""
+    """Build a checked `Ssmm` from names.
+
+    Raises `ScheduleError` for an unknown name, and for a gate without an activation or with a bias.
+    """
     if activation is not None and activation not in ACTIVATIONS:
         names = ", ".join(ACTIVATIONS)
         raise ScheduleError(
@@ -96,6 +110,12 @@ def make_ssmm(
             rule="activation",
             remedy=f"use None or one of {names}",
         )
+    if gated and (activation is None or bias):
+        raise ScheduleError(
+            "a gated product needs an activation and takes no bias",
+            rule="activation",
+            remedy="name the gate's activation, such as 'silu', and leave the bias out",
+        )
     operand = dtype_named(dtype, operand=True)
     output = operand if out_dtype is None else dtype_named(out_dtype)
-    return Ssmm(format, operand, output, index, bias, activation, scale)
+    return Ssmm(format, operand, output, index, bias, activation, scale, grouped, gated)

@@ -2,6 +2,7 @@
 
 from samoyeds_gen.reference.activations import ACTIVATIONS
 from samoyeds_gen.reference.bound import bound, ssmm_with_bound
+from samoyeds_gen.reference.grouped import grouped_with_bound
 from samoyeds_gen.reference.ssmm import ssmm
 
-__all__ = ["ACTIVATIONS", "bound", "ssmm", "ssmm_with_bound"]
+__all__ = ["ACTIVATIONS", "bound", "grouped_with_bound", "ssmm", "ssmm_with_bound"]

@@ -41,7 +41,7 @@ class _Output:
     limit: float  # largest finite value
 
 
-_OUTPUTS = {
+OUTPUTS = {
     "float16": _Output(2.0**-11, 2.0**-25, 65504.0),
     "bfloat16": _Output(2.0**-8, 2.0**-134, 255.0 * 2.0**120),
     "float32": _Output(2.0**-24, 2.0**-150, (2.0 - EPS) * 2.0**127),
@@ -106,7 +106,7 @@ def ssmm_with_bound(
             remedy="pass the fold of the schedule",
         )
     problem = problem_of(w, tokens, selection, bias, activation, scale)
-    output = _OUTPUTS[canonical_dtype(w.dtype if out_dtype is None else out_dtype)]
+    output = OUTPUTS[canonical_dtype(w.dtype if out_dtype is None else out_dtype)]
     values, bounds = np.empty(problem.shape), np.empty(problem.shape)
     for band in problem.bands():
         total = accumulate(problem.tokens, band)

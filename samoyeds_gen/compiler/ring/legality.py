@@ -15,6 +15,7 @@ from samoyeds_gen.compiler.rules import (
     Case,
     Rule,
     Violation,
+    one_weight,
     resident_threads,
     ring_depth,
     weight_space,
@@ -239,6 +240,7 @@ def shared_limit(case: Case) -> Violation | None:
 
 
 RULES: dict[str, Rule] = COMMON | {
+    "one-weight": one_weight,
     "weight-space": weight_space,
     "warp-matrix": warp_matrix,
     "whole-k": whole_k,

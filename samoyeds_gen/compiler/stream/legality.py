@@ -6,6 +6,7 @@ from samoyeds_gen.compiler.rules import (
     Case,
     Rule,
     Violation,
+    one_weight,
     resident_threads,
     weight_space,
 )
@@ -229,6 +230,7 @@ def shared_limit(case: Case) -> Violation | None:
 
 
 RULES: dict[str, Rule] = COMMON | {
+    "one-weight": one_weight,
     "weight-space": weight_space,
     "stream-step": stream_step,
     "pack-data": pack_data,

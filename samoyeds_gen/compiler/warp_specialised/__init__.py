@@ -1,7 +1,11 @@
 """The warp-specialised pipeline: a TMA producer feeds warpgroups of sparse wgmma, on sm_90a."""
 
 from samoyeds_gen.compiler.warp_specialised.constants import name_constants
-from samoyeds_gen.compiler.warp_specialised.geometry import SpecialisedGeometry, SpecialisedPlan
+from samoyeds_gen.compiler.warp_specialised.geometry import (
+    MAX_EXPERTS,
+    SpecialisedGeometry,
+    SpecialisedPlan,
+)
 from samoyeds_gen.compiler.warp_specialised.legality import RULES
 from samoyeds_gen.compiler.warp_specialised.lower import add_buffers, lower
 from samoyeds_gen.compiler.warp_specialised.pipeline import (
@@ -12,6 +16,7 @@ from samoyeds_gen.compiler.warp_specialised.pipeline import (
 from samoyeds_gen.compiler.warp_specialised.text import SpecialisedText
 
 __all__ = [
+    "MAX_EXPERTS",
     "RULES",
     "SpecialisedGeometry",
     "SpecialisedPlan",

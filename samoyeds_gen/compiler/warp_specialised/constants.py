@@ -5,6 +5,7 @@ from dataclasses import replace
 from samoyeds_gen.compiler.plan import Constant, ConstantGroup, Wrapper
 from samoyeds_gen.compiler.warp_specialised.geometry import (
     BOX_COLUMNS,
+    MAX_EXPERTS,
     WARPGROUP_ROWS,
     SpecialisedPlan,
 )
@@ -38,21 +39,26 @@ def _format(plan: SpecialisedPlan) -> ConstantGroup:
 
 def _tile(plan: SpecialisedPlan) -> ConstantGroup:
     s, g = plan.schedule, plan.geometry
+    experts = ("kMaxExperts", MAX_EXPERTS, "the launcher refuses more")
     gather = ("kGatherBarrier", 1 + g.consumers, "named barrier of the producer's threads")
+    stored = ("kWeightRows", g.weight_rows, "stored rows of a stage")
     return _group(
         "Tile and warpgroups",
-        ("kTileM", s.tile.m, "output features a CTA"),
+        ("kTileM", s.tile.m, "rows of the decoded weight a CTA"),
         ("kTileN", s.tile.n, "tokens a CTA"),
         ("kTileK", s.tile.k, "dense columns a stage"),
-        ("kWeightRows", g.weight_rows, "stored rows of a stage"),
+        *(() if g.fragment_buffers else (stored,)),
         ("kStages", s.pipeline.stages, "depth of the ring"),
         ("kConsumers", g.consumers, "warpgroups that multiply; one more copies"),
         ("kThreads", plan.threads, "128 x (kConsumers + 1)"),
         ("kGroupRows", WARPGROUP_ROWS, "rows of the matrix unit a warpgroup"),
         ("kFeaturesPerRow", g.features_per_row, "output features of one such row"),
-        ("kWarpFeatures", WARPGROUP_ROWS // 4 * g.features_per_row, "output features a warp"),
+        ("kWarpFeatures", WARPGROUP_ROWS // 4 * g.features_per_row, "of these a warp"),
+        ("kWarpOutputs", g.outputs, "output features a warp"),
+        ("kTileOutputs", 4 * g.consumers * g.outputs, "output features a CTA"),
         ("kRasterGroup", s.raster.group, "tile rows walked together"),
         *((gather,) if g.gathered else ()),
+        *((experts,) if plan.problem.grouped else ()),
         ("kConsumerRegisters", g.consumer_registers, "a thread"),
         ("kProducerRegisters", g.producer_registers, "a thread"),
     )
@@ -70,6 +76,12 @@ def _fold(plan: SpecialisedPlan) -> ConstantGroup:
         rows.append(("kTilesPerBlock", g.tiles_per_block, "tiles a V-block"))
     if g.weight_registers:
         rows.append(("kSteps", g.steps, "matrix steps a tile"))
+    if g.fragment_buffers:
+        words = 128 * g.steps
+        rows += [
+            ("kFragmentStages", g.fragment_buffers, "stages of weight in flight to registers"),
+            ("kFragmentWords", words, "registers of a warp that hold a stage of its rows"),
+        ]
     if g.fold == "expand":
         rows.append(("kAbsent", 15, "slot of a sub-row that is not kept"))
     if g.cluster > 1:
@@ -91,14 +103,9 @@ def _fold(plan: SpecialisedPlan) -> ConstantGroup:
 def _memory(plan: SpecialisedPlan) -> ConstantGroup:
     s, g = plan.schedule, plan.geometry
     chunks = (g.slice_stride - 16) // 16
-    mode = SWIZZLE_MODES[g.weight_row_bytes]
-    weight_mode = ("kWeightSwizzle", mode, "swizzling mode of its descriptors")
     metadata = ("kMetadataBytes", g.metadata_bytes, "of which metadata")
-    rows = [
-        ("kWeightRing", plan.buffer("weight_ring").offset, "first byte of the weight ring"),
-        ("kWeightStage", g.weight_bytes, "bytes a stage"),
-        ("kWeightRowBytes", g.weight_row_bytes, "bytes a stored row"),
-        *(() if g.weight_registers else (weight_mode,)),
+    rows = [] if g.fragment_buffers else _weight_ring(plan)
+    rows += [
         ("kTokenSwizzle", SWIZZLE_MODES[128], "swizzling mode of the tokens' descriptors"),
         ("kTokenRing", plan.buffer("token_ring").offset, "first byte of the token ring"),
         ("kTokenStage", g.token_bytes, "bytes a stage"),
@@ -110,6 +117,7 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
         ("kFull", plan.buffer("full").offset, "first barrier of full stages"),
         ("kEmpty", plan.buffer("empty").offset, "first barrier of empty stages"),
         ("kSlices", plan.buffer("slices").offset, "first byte of the output slices"),
+        ("kTokenGroups", -(-s.tile.n // 32), "groups of 32 tokens a tile"),
         ("kSliceTokens", s.epilogue.tokens, "tokens a slice, one slice a warp"),
         ("kTokenChunks", chunks, "16-byte chunks of a warp's features and a token"),
         ("kSliceStride", g.slice_stride, "bytes a token: 16 more keep banks apart"),
@@ -119,11 +127,26 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
     ]
     if g.gathered:
         rows.append(("kTokenRows", plan.buffer("token_rows").offset, "first byte of token rows"))
+    if plan.problem.grouped:
+        table = plan.buffer("expert_tiles").offset
+        rows.append(("kExpertTiles", table, "first byte of the experts' table"))
     if g.split > 1:
         rows.append(("kPartSums", plan.buffer("parts").offset, "first byte of the parts"))
     if g.fold == "expand":
         rows.append(("kZeros", plan.buffer("zeros").offset, "first byte of the zeros"))
     return _group("Shared memory, in bytes", *rows)
+
+
+def _weight_ring(plan: SpecialisedPlan) -> list[tuple[str, int, str]]:
+    g = plan.geometry
+    mode = SWIZZLE_MODES[g.weight_row_bytes]
+    weight_mode = ("kWeightSwizzle", mode, "swizzling mode of its descriptors")
+    return [
+        ("kWeightRing", plan.buffer("weight_ring").offset, "first byte of the weight ring"),
+        ("kWeightStage", g.weight_bytes, "bytes a stage"),
+        ("kWeightRowBytes", g.weight_row_bytes, "bytes a stored row"),
+        *(() if g.weight_registers else (weight_mode,)),
+    ]
 
 
 def _wrappers(plan: SpecialisedPlan) -> tuple[Wrapper, ...]:
@@ -145,7 +168,7 @@ def _wrappers(plan: SpecialisedPlan) -> tuple[Wrapper, ...]:
     if g.gathered:
         names += ["cp_async_16b", "cp_async_arrive", "proxy_fence"]
     if g.weight_registers:
-        names.append("ldmatrix_x4")
+        names.append("ldg_stream_16b" if g.fragment_buffers else "ldmatrix_x4")
     names += ["descriptor", "wgmma_fence", "wgmma_commit"]
     atom = "wgmma_sp_registers" if g.weight_registers else "wgmma_sp_shared"
     return (

@@ -18,6 +18,7 @@ UNIT = 16  # dense columns of one expand slot
 REGISTERS = {2: (240, 24), 3: (160, 32), 4: (112, 32)}
 GATHER_REGISTERS = {2: (232, 40), 3: (160, 32), 4: (104, 56)}
 CLUSTER_REGISTERS = {2: (232, 40), 3: (152, 56), 4: (104, 56)}
+MAX_EXPERTS = 511  # of a grouped kernel: their tiles are counted in shared memory
 OVERHEAD_REGISTERS = 24  # addresses, counters and words of a consumer with two rows a block
 
 
@@ -25,8 +26,9 @@ OVERHEAD_REGISTERS = 24  # addresses, counters and words of a consumer with two 
 class SpecialisedGeometry(Geometry):
     """Numbers of one CTA. Rows are rows of the matrix unit: stored rows, and output rows for the
     expand fold; `weight_rows` are stored rows of a stage; `*_bytes` are bytes of one stage, and
-    `word_bytes` those of one warpgroup's metadata and fold words. `parts_bytes` hold the parts that
-    a CTA receives when k is split.
+    `word_bytes` those of one warpgroup's metadata and fold words. `outputs` are the output features
+    of a warp. `parts_bytes` hold the parts that a CTA receives when k is split. `fragment_buffers`
+    stages of weight are in flight to registers; 0 where weight goes through the ring.
     """
 
     consumers: int
@@ -50,10 +52,12 @@ class SpecialisedGeometry(Geometry):
     producer_registers: int
     gathered: bool
     weight_registers: bool
+    fragment_buffers: int
     cluster: int
     split: int
     items: int
     item_bytes: int
+    outputs: int
 
     @property
     def parts_bytes(self) -> int:
@@ -102,15 +106,18 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
     consumers = schedule.warps.m * schedule.warps.n // 4
     sets = f.m if prefix else 1
     blocks = max(1, tile.k // f.v) if prefix else 1
+    streamed = schedule.pack.data == "fragment"
+    buffers = schedule.pipeline.fragments if streamed else 0
     stored_rows = weight_rows(schedule, problem)
     metadata = 4 * 32 * 4 * tile.k // METADATA_COLUMNS
     words = metadata + fold_bytes(schedule, problem)
     part = tile.n // schedule.overlap.split
-    stride = WARPGROUP_ROWS // 4 * per_row * problem.out_dtype.bytes + 16
+    outputs = WARPGROUP_ROWS // 4 * per_row // (2 if problem.gated else 1)
+    stride = outputs * problem.out_dtype.bytes + 16
     gathered = problem.index is not None
     selectors = 2 * max(0, f.m - 2) if prefix else 0  # those of two rows a block are overhead
     in_registers = fold == "expand" or schedule.stationary.weight == "registers"
-    words_held = selectors + (tile.k // 8 if in_registers else 0)
+    words_held = selectors + (max(1, buffers) * tile.k // 8 if in_registers else 0)
     cluster = 1 if gathered else schedule.cluster.m
     registers = GATHER_REGISTERS if gathered else REGISTERS
     if cluster > 1 or schedule.split.k > 1:
@@ -126,7 +133,7 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
         rows=tile.m // per_row,
         weight_rows=stored_rows,
         weight_row_bytes=tile.k,
-        weight_bytes=stored_rows * tile.k,
+        weight_bytes=0 if streamed else stored_rows * tile.k,
         token_boxes=tile.k // BOX_COLUMNS,
         token_bytes=2 * tile.k * tile.n,
         metadata_bytes=metadata,
@@ -143,8 +150,10 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
         producer_registers=producer,
         gathered=gathered,
         weight_registers=in_registers,
+        fragment_buffers=buffers,
         cluster=cluster,
         split=schedule.split.k,
         items=4 * consumers * -(-tile.n // schedule.epilogue.tokens),
         item_bytes=64 * schedule.epilogue.tokens * per_row,
+        outputs=outputs,
     )

@@ -9,16 +9,18 @@ from samoyeds_gen.compiler.rules import (
     ring_depth,
 )
 from samoyeds_gen.compiler.warp_specialised.geometry import (
+    MAX_EXPERTS,
     REGISTERS,
     WARPGROUP_ROWS,
     derive_geometry,
     stage_bytes,
     weight_rows,
 )
-from samoyeds_gen.language.layouts import XOR_128B, swizzle_for_row
+from samoyeds_gen.language.layouts import LINEAR, XOR_128B, swizzle_for_row
 
 LARGEST_BOX = 256  # rows of one TMA box, and tokens of one wgmma
 MAX_CLUSTER = 8  # CTAs that every GPU of the architecture runs together
+MAX_FRAGMENTS = 4  # stages of weight that registers could ever hold
 RESERVED_BYTES = 2048  # barriers and token rows, at most
 
 
@@ -135,6 +137,14 @@ def warpgroup_layout(case: Case) -> Violation | None:
     """TMA permutes rows of up to 128 bytes; wgmma reads the same permutation."""
     layout, k = case.schedule.layout, case.schedule.tile.k
     weight = swizzle_for_row(k).name
+    if case.schedule.pack.data == "fragment":
+        if layout.weight != LINEAR.name:
+            return Violation(
+                f"layout(weight.data) asks for {layout.weight}, fragments go to registers",
+                "leave layout(weight.data) out",
+                "layout.weight.data",
+            )
+        weight = LINEAR.name
     for operand, given, needed in (
         ("weight.data", layout.weight, weight),
         ("tokens", layout.tokens, XOR_128B.name),
@@ -146,6 +156,33 @@ def warpgroup_layout(case: Case) -> Violation | None:
                 f"layout.{operand}",
             )
     return None
+
+
+def grouped_alone(case: Case) -> Violation | None:
+    """Experts' tiles are dealt to single CTAs; a gate meets its up projection in one thread."""
+    problem, schedule = case.problem, case.schedule
+    if not (problem.grouped or problem.gated):
+        return None
+    for name, size in (("cluster m", schedule.cluster.m), ("split k", schedule.split.k)):
+        if size > 1:
+            return Violation(
+                f"{name}={size} makes clusters, tiles of experts are dealt to single CTAs",
+                "leave it out",
+                name.split()[0],
+            )
+    return None
+
+
+def gate_rows(case: Case) -> Violation | None:
+    """Eight rows of the matrix unit are whole blocks, so that gate and up can alternate by them."""
+    f = case.problem.format
+    if not case.problem.gated or plan_fold(case.schedule, case.problem) != "expand" or 8 % f.m == 0:
+        return None
+    return Violation(
+        f"gate and up rows alternate by 8, the format ({f}) has blocks of {f.m}",
+        "use a format whose M divides 8",
+        "stationary",
+    )
 
 
 def one_cta(case: Case) -> Violation | None:
@@ -200,18 +237,41 @@ def cluster_split(case: Case) -> Violation | None:
 
 
 def whole_warps(case: Case) -> Violation | None:
-    """A warpgroup's warps share the columns of a step; weight lies as rows for TMA."""
+    """A warpgroup's warps share the columns of a step."""
     if case.schedule.warps.k > 1:
         return Violation(
             f"warps k={case.schedule.warps.k} is the stream's, warpgroups have one warp along k",
             "leave it out, or use copy=atoms.LDG_STREAM_16B",
             "warps",
         )
-    if case.schedule.pack.data != "rows":
+    return None
+
+
+def weight_fragments(case: Case) -> Violation | None:
+    """Fragments are loaded by the lanes that multiply them, and belong to whole output rows."""
+    schedule, remedy = case.schedule, "leave pack(weight.data) out"
+    if schedule.pack.data == "rows":
+        return None
+    if schedule.stationary.weight != "registers":
         return Violation(
             "weight.data is packed in fragment order, TMA copies rows",
-            "leave pack(weight.data) out, or use copy=atoms.LDG_STREAM_16B",
+            f"add s.stationary(weight.data, space='registers'), or {remedy}",
             "pack.weight.data",
+        )
+    fold = plan_fold(schedule, case.problem)
+    if fold != "direct":
+        return Violation(
+            f"fragments hold rows of the plain format, ({case.problem.format}) has the fold {fold}",
+            remedy,
+            "pack.weight.data",
+        )
+    buffers = schedule.pipeline.fragments
+    if buffers > MAX_FRAGMENTS:
+        return Violation(
+            f"pipeline fragments={buffers} stages of weight in registers is more than "
+            f"{MAX_FRAGMENTS}",
+            f"use fragments={MAX_FRAGMENTS} or fewer",
+            "pipeline",
         )
     return None
 
@@ -234,7 +294,8 @@ def warpgroup_shared(case: Case) -> Violation | None:
     schedule, g = case.schedule, derive_geometry(case.schedule, case.problem)
     stage = stage_bytes(schedule, case.problem)
     slices = 4 * g.consumers * g.slice_bytes
-    limit = case.target.shared_per_cta - RESERVED_BYTES - slices
+    table = 8 * (MAX_EXPERTS + 1) if case.problem.grouped else 0
+    limit = case.target.shared_per_cta - RESERVED_BYTES - table - slices
     needed = schedule.pipeline.stages * stage
     if needed < g.parts_bytes:
         return Violation(
@@ -258,6 +319,7 @@ RULES: dict[str, Rule] = COMMON | {
     "warpgroups": warpgroups,
     "whole-warps": whole_warps,
     "warpgroup-fold": warpgroup_fold,
+    "weight-fragments": weight_fragments,
     "warpgroup-tile-k": warpgroup_tile_k,
     "warpgroup-period": warpgroup_period,
     "warpgroup-tile-m": warpgroup_tile_m,
@@ -267,6 +329,8 @@ RULES: dict[str, Rule] = COMMON | {
     "one-cta": one_cta,
     "cluster-shares": cluster_shares,
     "cluster-split": cluster_split,
+    "grouped-alone": grouped_alone,
+    "gate-rows": gate_rows,
     "warpgroup-registers": warpgroup_registers,
     "warpgroup-shared": warpgroup_shared,
 }

@@ -5,6 +5,7 @@ from dataclasses import replace
 from samoyeds_gen.compiler.plan import Box, Buffer, KernelPlan, Packing, Parameter
 from samoyeds_gen.compiler.warp_specialised.geometry import (
     BOX_COLUMNS,
+    MAX_EXPERTS,
     SpecialisedGeometry,
     SpecialisedPlan,
     derive_geometry,
@@ -29,16 +30,8 @@ def lower(schedule: Schedule, problem: Ssmm, target: Target) -> SpecialisedPlan:
         atom=matrix_atom_named(schedule.tensorize),
         geometry=g,
         template="warp_specialised.cu.jinja",
-        parameters=_parameters(problem),
-        packings=(
-            Packing(
-                "weight.words",
-                "output" if g.fold == "expand" else "stored",
-                g.rows * g.cluster,
-                schedule.tile.k,
-                g.fold,
-            ),
-        ),
+        parameters=_parameters(problem, g),
+        packings=_packings(schedule, g),
         boxes=_boxes(schedule, problem, g),
         threads=32 * schedule.warps.m * schedule.warps.n + 128,
         persistent=g.split == 1,
@@ -47,9 +40,18 @@ def lower(schedule: Schedule, problem: Ssmm, target: Target) -> SpecialisedPlan:
     )
 
 
+def _packings(schedule: Schedule, g: SpecialisedGeometry) -> tuple[Packing, ...]:
+    rows, k = g.rows * g.cluster, schedule.tile.k
+    words = Packing("weight.words", "output" if g.fold == "expand" else "stored", rows, k, g.fold)
+    fragments = Packing("weight.fragments", "stored", rows, k)
+    return (words, fragments) if g.fragment_buffers else (words,)
+
+
 def _boxes(schedule: Schedule, problem: Ssmm, g: SpecialisedGeometry) -> tuple[Box, ...]:
-    weight = swizzle_named(schedule.layout.weight).row_bytes
-    boxes = [Box("weight.map", "weight.data", schedule.tile.k // 2, g.weight_rows, weight)]
+    boxes = []
+    if not g.fragment_buffers:
+        weight = swizzle_named(schedule.layout.weight).row_bytes
+        boxes.append(Box("weight.map", "weight.data", schedule.tile.k // 2, g.weight_rows, weight))
     if problem.index is None:
         boxes.append(Box("tokens.map", "tokens", BOX_COLUMNS, schedule.tile.n // g.cluster, 128))
     return tuple(boxes)
@@ -68,16 +70,17 @@ def add_buffers(plan: SpecialisedPlan) -> SpecialisedPlan:
 
     out = plan.problem.out_dtype
     slice_shape = (4 * g.consumers, s.epilogue.tokens, g.slice_stride // out.bytes)
+    weight = shared(
+        "weight_ring",
+        dtype,
+        (stages, g.weight_rows, s.tile.k // 2),
+        stages * g.weight_bytes,
+        "stored weight values",
+        swizzle=swizzle_named(s.layout.weight),
+        align=SWIZZLE_ATOM,
+    )
     buffers = [
-        shared(
-            "weight_ring",
-            dtype,
-            (stages, g.weight_rows, s.tile.k // 2),
-            stages * g.weight_bytes,
-            "stored weight values",
-            swizzle=swizzle_named(s.layout.weight),
-            align=SWIZZLE_ATOM,
-        ),
+        *(() if g.fragment_buffers else (weight,)),
         shared(
             "token_ring",
             dtype,
@@ -109,6 +112,10 @@ def add_buffers(plan: SpecialisedPlan) -> SpecialisedPlan:
         buffers.append(
             shared("token_rows", "s32", (s.tile.n,), rows, "rows of tokens, -1 for none")
         )
+    if plan.problem.grouped:
+        note = "each expert's first tile and first output row, and the end"
+        size = MAX_EXPERTS + 1
+        buffers.append(shared("expert_tiles", "s32", (2, size), 8 * size, note))
     if g.split > 1:
         note = "parts of sums that the cluster sends, over the ring"
         shape = (g.split, -(-g.items // g.split), g.item_bytes // 128, 32)
@@ -122,10 +129,13 @@ def add_buffers(plan: SpecialisedPlan) -> SpecialisedPlan:
         note = f"running sum, then the first {g.accumulator_sets - 1} rows of each block"
     words = g.accumulator_sets * s.overlap.split * g.sums
     buffers.append(Buffer("acc", "register", "f32", sums, 4 * words, note))
+    if g.fragment_buffers:
+        held, note = (g.fragment_buffers, g.steps, 4), "weight of stages in flight, a step together"
+        buffers.append(Buffer("fragments", "register", "u32", held, 16 * held[0] * held[1], note))
     return replace(plan, buffers=tuple(buffers))
 
 
-def _parameters(problem: Ssmm) -> tuple[Parameter, ...]:
+def _parameters(problem: Ssmm, g: SpecialisedGeometry) -> tuple[Parameter, ...]:
     """Kernel parameters in order; `source` is what the launcher looks up."""
 
     def pointer(name: str, type_name: str, source: str, note: str) -> Parameter:
@@ -134,8 +144,11 @@ def _parameters(problem: Ssmm) -> tuple[Parameter, ...]:
     def tensor(name: str, source: str, note: str) -> Parameter:
         return Parameter(name, f"const __grid_constant__ TensorMap {name}", source, note)
 
+    weight = tensor("weight_map", "weight.map", "[stored rows, stored k / 2]")
+    if g.fragment_buffers:
+        weight = pointer("weight", "unsigned", "weight.fragments", "registers of k32 steps")
     parameters = [
-        tensor("weight_map", "weight.map", "[stored rows, stored k / 2]"),
+        weight,
         pointer("words", "unsigned char", "weight.words", "metadata and fold words by stage"),
     ]
     if problem.index is None:
@@ -149,13 +162,20 @@ def _parameters(problem: Ssmm) -> tuple[Parameter, ...]:
         parameters.append(pointer("bias", "float", "bias", "[m]"))
     if problem.scale:
         parameters.append(pointer("scale", "float", "scale", "[n]"))
+    if problem.grouped:
+        note = "[experts + 1] first output row of each expert"
+        parameters.append(pointer("offsets", "int", "offsets", note))
+    shape = "[n, m / 2]" if problem.gated else "[n, m]"
+    rows = "weight rows of an expert" if problem.grouped else "output features"
     parameters += [
-        Parameter("out", "Output* __restrict__ out", "out", "[n, m]"),
+        Parameter("out", "Output* __restrict__ out", "out", shape),
         Parameter("out_stride", "long long out_stride", "out.stride", "elements"),
-        Parameter("m", "int m", "m", "output features"),
+        Parameter("m", "int m", "m", "gate and up rows" if problem.gated else rows),
         Parameter("n", "int n", "n", "output tokens"),
         Parameter("k", "int k", "k", "input features"),
     ]
+    if problem.grouped:
+        parameters.append(Parameter("experts", "int experts", "experts", "weights in the stack"))
     if problem.index is not None:
         parameters += [
             Parameter("token_stride", "long long token_stride", "tokens.stride", "elements"),

@@ -93,6 +93,14 @@ class ReadWeight(Op):
 
 
 @dataclass(frozen=True, slots=True)
+class LoadFragments(Op):
+    """Load the weight of a later stage into the registers that this stage has multiplied from."""
+
+    kind: ClassVar[str] = "load_fragments"
+    ahead: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TakeTurn(Op):
     """Wait for this warpgroup's turn at the matrix unit."""
 

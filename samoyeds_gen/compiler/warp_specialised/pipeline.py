@@ -17,6 +17,7 @@ from samoyeds_gen.compiler.warp_specialised.ops import (
     ExpectBytes,
     GatherTokens,
     Issue,
+    LoadFragments,
     MatrixStep,
     NextStage,
     PassTurn,
@@ -34,10 +35,12 @@ from samoyeds_gen.errors import ScheduleError
 def add_operations(plan: SpecialisedPlan) -> SpecialisedPlan:
     """The producer's loop, the consumers' loop, and the epilogue of a tile."""
     g = plan.geometry
-    rows = (State("weight fragments", name="fragment_rows"),) if g.weight_registers else ()
+    rows = State("weight fragments", name="fragment_rows")
+    if g.fragment_buffers:
+        rows = State("weight fragments in flight", name="fragment_stream")
     return replace(
         plan,
-        setup=rows,
+        setup=(rows,) if g.weight_registers else (),
         producer=_producer(plan),
         loop=_consumer(plan),
         epilogue=_epilogue(plan),
@@ -62,7 +65,7 @@ def order_loop(plan: SpecialisedPlan) -> SpecialisedPlan:
 
 def verify_synchronisation(plan: SpecialisedPlan) -> SpecialisedPlan:
     """Hold the hand-overs of the ring against the operations. Raises `ScheduleError`."""
-    for holds, what in chain(_filled(plan), _emptied(plan), _added(plan)):
+    for holds, what in chain(_filled(plan), _emptied(plan), _loaded(plan), _added(plan)):
         if not holds:
             raise ScheduleError(
                 f"the pipeline of {plan.entry} breaks: {what}",
@@ -108,6 +111,17 @@ def _emptied(plan: SpecialisedPlan) -> Promises:
     yield kinds[-1] is NextStage, "the consumers go on to the next stage"
 
 
+def _loaded(plan: SpecialisedPlan) -> Promises:
+    """What the consumers owe the registers that weight is loaded into."""
+    buffers = plan.geometry.fragment_buffers
+    ahead = [op.ahead for op in plan.loop if isinstance(op, LoadFragments)]
+    yield ahead == ([buffers] if buffers else []), "every stage's fragments are loaded once"
+    if buffers:
+        kinds = [type(op) for op in plan.loop]
+        free = kinds.index(LoadFragments) > kinds.index(Release)
+        yield free, "fragments are loaded when matrix work on their registers has ended"
+
+
 def _added(plan: SpecialisedPlan) -> Promises:
     """Each prefix sum is added once, when its matrix work has ended and no more has begun."""
     added: list[tuple[int, int]] = []
@@ -133,12 +147,13 @@ def _producer(plan: SpecialisedPlan) -> tuple[Op, ...]:
     tokens: Op = CopyTokens("copy tokens by TMA", bytes=g.token_bytes, cluster=g.cluster)
     if g.gathered:
         tokens = GatherTokens("gather selected tokens by cp.async")
+    weight = (CopyWeight("copy weight by TMA", bytes=g.weight_bytes),)
     return (
         AwaitEmpty("wait until the stage is empty"),
         ExpectBytes(
             f"expect {g.weight_bytes + words + boxed} bytes", bytes=g.weight_bytes + words + boxed
         ),
-        CopyWeight("copy weight by TMA", bytes=g.weight_bytes),
+        *(() if g.fragment_buffers else weight),
         CopyWords("copy metadata and fold words", bytes=words),
         tokens,
         NextStage("next stage"),
@@ -149,13 +164,17 @@ def _consumer(plan: SpecialisedPlan) -> tuple[Op, ...]:
     """One stage: read words, then for each V-block multiply every part and add its prefix sums."""
     g, overlap = plan.geometry, plan.schedule.overlap
     expand = g.fold == "expand"
-    weight = (ReadWeight("load weight fragments", expand=expand),) if g.weight_registers else ()
+    staged = g.weight_registers and not g.fragment_buffers
+    weight = (ReadWeight("load weight fragments", expand=expand),) if staged else ()
     gathered = (ShowGathered("show gathered tokens to the matrix unit"),) if g.gathered else ()
     full = AwaitFull("wait until the stage is full")
     ops: list[Op] = [full, *gathered, ReadWords("read words"), *weight]
     per_block = g.steps // g.blocks_per_tile
     for block in range(g.blocks_per_tile):
         ops += _block(plan, block, tuple(range(block * per_block, (block + 1) * per_block)))
+    if g.fragment_buffers:
+        text = f"load weight fragments of stage + {g.fragment_buffers}"
+        ops.append(LoadFragments(text, ahead=g.fragment_buffers))
     ops.append(NextStage("next stage"))
     if overlap.turns:
         ops = _with_turns(ops)

@@ -7,11 +7,12 @@ from samoyeds_gen.compiler.plan import Wrapper
 from samoyeds_gen.compiler.text import KernelText, Macros, Swizzled, swizzled
 from samoyeds_gen.compiler.warp_specialised.geometry import SpecialisedPlan
 from samoyeds_gen.compiler.warp_specialised.ops import Issue, MatrixStep, SendParts, StoreSlices
+from samoyeds_gen.language.dtypes import FLOAT32
 
 ROWS = ("_epilogue.cuh.jinja",)
 OPERANDS_A_LINE = 8
 PTX = ("_ptx.cuh.jinja", "_specialised_ptx.cuh.jinja")
-PLAIN = ("cp_async_16b", "ldmatrix_x4")  # wrappers that need nothing of the plan
+PLAIN = ("cp_async_16b", "ldmatrix_x4", "ldg_stream_16b")  # wrappers that need nothing of the plan
 
 _LAST_OF_BLOCK = "if (tile_k % kTilesPerBlock == kTilesPerBlock - 1) "
 
@@ -22,7 +23,9 @@ class SpecialisedText(KernelText):
     operations: ClassVar[tuple[str, ...]] = (
         "_specialised_producer.cuh.jinja",
         "_specialised_consumer.cuh.jinja",
+        "_specialised_fragments.cuh.jinja",
         "_specialised_epilogue.cuh.jinja",
+        "_specialised_experts.cuh.jinja",
     )
 
     def __init__(self, plan: SpecialisedPlan, macros: Macros) -> None:
@@ -30,6 +33,9 @@ class SpecialisedText(KernelText):
         g = plan.geometry
         self.prefix, self.expand = g.fold == "prefix", g.fold == "expand"
         self.weight_shared = not g.weight_registers
+        self.weight_streamed = g.fragment_buffers > 0
+        self.weight_boxed = not self.weight_streamed
+        self.boxed_weight = "kWeightStage + " if self.weight_boxed else ""
         self.gathered, self.turns = g.gathered, plan.schedule.overlap.turns
         self.full_count = "129" if g.gathered else "1"
         self.clustered, self.split = g.cluster > 1, g.split > 1
@@ -45,12 +51,39 @@ class SpecialisedText(KernelText):
         self.empty_count = "kConsumers * kCluster" if self.clustered else "kConsumers"
         row = "group * kRasterGroup + in_group % group_rows"
         self.tile_m = f"({row}) * kCluster + rank" if self.clustered else row
+        self._name_rows(plan)
         self.tokens_here = "kTileN" if self.split else "kPartTokens"
         self.boxed_tokens = "" if g.gathered else " + kTokenStage"
-        blocked = "tile_m * kTileM / kFormatM * kFormatN"
-        self.first_stored_row = "tile_m * kTileM" if g.fold == "direct" else blocked
         self.wgmma = "wgmma_sp_shared" if self.weight_shared else "wgmma_sp_registers"
+        if self.weight_streamed:
+            self.wgmma = "wgmma_sp_streamed"
         self.block_guard = "" if g.tiles_per_block == 1 else _LAST_OF_BLOCK
+
+    def _name_rows(self, plan: SpecialisedPlan) -> None:
+        """Where a tile's rows lie: in the weight, its words, the tokens and the output."""
+        problem, direct = plan.problem, plan.geometry.fold == "direct"
+        self.grouped, self.gated = problem.grouped, problem.gated
+        self.ungrouped = not problem.grouped
+        blocked = "tile_m * kTileM / kFormatM * kFormatN"
+        stored = "tile_m * kTileM" if direct else blocked
+        own = "m" if direct else "m / kFormatM * kFormatN"
+        self.first_stored_row = f"expert * ({own}) + {stored}" if problem.grouped else stored
+        self.word_row = "(expert * tiles_m + tile_m)" if problem.grouped else "tile_m"
+        self.first_token = "first_row" if problem.grouped else "tile_n * kTileN"
+        self.last_token = "last_row" if problem.grouped else "n"
+        # Single CTAs hold their tile's scales and names in registers; a cluster looks at its parts.
+        alone = plan.geometry.split == 1
+        self.held_scale, self.held_names = problem.scale and alone, self.gathered and alone
+        self.held_words = self.held_scale or self.held_names
+        self.lost = FLOAT32.nan
+        self.late_names = self.gathered and not alone
+        self.bias = "(bias + expert * m)" if problem.grouped else "bias"
+        # A gate and its up projection are 8 rows apart: in the same thread, two sums further.
+        self.features = "m / 2" if problem.gated else "m"
+        self.slice_sums = "kSliceTokens / 4" if problem.gated else "kSliceTokens / 2"
+        self.sum_at = "at / 2 * 4 + at % 2" if problem.gated else "at"
+        self.token_group = "at / 2" if problem.gated else "at / 4"
+        self.row_at = "lane / 4" if problem.gated else "(i / 2 % 2 * 8 + lane / 4)"
 
     def wrapper(self, wrapper: Wrapper) -> str:
         """The text of one PTX wrapper."""
@@ -74,6 +107,18 @@ class SpecialisedText(KernelText):
         return self.macro("produce_boxes")(kernel=self, body=body)
 
     @property
+    def stage_loop(self) -> str:
+        """The consumers' loop over the stages of a tile."""
+        body = "\n".join(self.render(op) for op in self.plan.loop)
+        walk = "walk_fragments" if self.weight_streamed else "walk_stages"
+        return self.macro(walk)(kernel=self, body=body)
+
+    @property
+    def tile_fragments(self) -> str:
+        """Where a lane's weight fragments of a tile and of the next one begin."""
+        return self.macro("tile_fragments")(kernel=self)
+
+    @property
     def sum_operands(self) -> tuple[str, ...]:
         """The accumulator operands of one wgmma, a line each: "%0, %1, ..."."""
         return _lines([f"%{i}" for i in range(self.plan.geometry.sums)])
@@ -95,8 +140,9 @@ class SpecialisedText(KernelText):
     @property
     def swizzled(self) -> tuple[Swizzled, ...]:
         """The swizzle functions of operands that threads read themselves."""
-        weight = swizzled("swizzle_weight", self.plan.buffer("weight_ring"))
-        return () if self.weight_shared else (weight,)
+        if self.weight_shared or self.weight_streamed:
+            return ()
+        return (swizzled("swizzle_weight", self.plan.buffer("weight_ring")),)
 
     @property
     def functions(self) -> tuple[str, ...]:
@@ -110,7 +156,9 @@ class SpecialisedText(KernelText):
         """The text of one operation."""
         if isinstance(op, StoreSlices | SendParts):
             name = "values_prefix" if op.fold == "prefix" else "values_direct"
-            rows = self.macro(name)(kernel=self)
+            rows = self.macro(name)(kernel=self, name="value", sum="i")
+            if self.gated:
+                rows += self.macro(name)(kernel=self, name="up", sum="i + 2")
             return self.macro(op.macro)(op=op, kernel=self, body=rows)
         return super().render(op)
 
