@@ -1,7 +1,8 @@
-"""What every algorithm computes, in float64 numpy, and how far a kernel may be from it."""
+"""What every algorithm computes, in numpy, and how far a kernel may be from it."""
 
 from samoyeds_gen.reference.activations import ACTIVATIONS
 from samoyeds_gen.reference.bound import bound, ssmm_with_bound
+from samoyeds_gen.reference.routing import combine, dispatch, route
 from samoyeds_gen.reference.ssmm import ssmm
 
-__all__ = ["ACTIVATIONS", "bound", "ssmm", "ssmm_with_bound"]
+__all__ = ["ACTIVATIONS", "bound", "combine", "dispatch", "route", "ssmm", "ssmm_with_bound"]
