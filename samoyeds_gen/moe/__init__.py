@@ -11,6 +11,7 @@ if find_spec("torch") is None:
         "samoyeds_gen.moe needs torch, which is not installed; pip install 'samoyeds-gen[torch]'"
     )
 
+from samoyeds_gen.language import Routing
 from samoyeds_gen.moe.backend import use_backend
 from samoyeds_gen.moe.calibration import Calibration, layer_error
 from samoyeds_gen.moe.convert import convert
@@ -20,7 +21,6 @@ from samoyeds_gen.moe.linear import SparseLinear, SparseMLP
 from samoyeds_gen.moe.load import load, save
 from samoyeds_gen.moe.pruning import METHODS, prune
 from samoyeds_gen.moe.report import LayerReport, Report
-from samoyeds_gen.moe.routing import Routing
 from samoyeds_gen.moe.sparsify import sparsify
 from samoyeds_gen.moe.stored import StoredWeight
 

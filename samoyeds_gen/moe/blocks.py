@@ -46,13 +46,14 @@ class DenseBlock:
         first = self._routed(0)
         self.inner, self.hidden = (int(size) for size in first[0].shape)
         self.count = _count(name, block.experts, fused=self.fused)
-        self.routing = family.routing(config, self.count)
         self.shared = None if family.shared is None else getattr(block, family.shared, None)
         self.shared_gate = family.shared_gate and getattr(block, family.shared_gate)
         width = 0 if self.shared is None else int(_weights(name, self.shared)[0].shape[0])
         folds = width and width % self.inner == 0
         self.folded = width // self.inner if folds else 0
         self.lone = 0 if folds else width
+        self.routing = family.routing(config, self.count, self.folded)
+        self.wide = family.wide
         for mlp in (first, *([_weights(name, self.shared)] if width else [])):
             self._check(mlp)
 
@@ -106,6 +107,7 @@ class DenseBlock:
             gate,
             experts,
             routing=self.routing,
+            wide=self.wide,
             shared=shared,
             shared_gate=self.shared_gate,
             returns_logits=isinstance(gate, nn.Linear),

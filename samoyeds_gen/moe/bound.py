@@ -40,9 +40,9 @@ def experts_with_bound(
     tokens: Array,
     chosen: Array,
     weights: Array,
-    shared_weights: Array | None = None,
+    shared_weight: Array | None = None,
 ) -> Bounded:
-    """What `experts(tokens, chosen, weights, shared_weights)` approximates, in float64.
+    """What `experts(tokens, chosen, weights, shared_weight)` approximates, in float64.
 
     Arguments as of SparseExperts. The bound holds for kernels of every fold and for the reference;
     it assumes finite values without overflow.
@@ -57,7 +57,7 @@ def experts_with_bound(
             scale = weights[row, place].to(torch.float64)
         else:
             row = torch.arange(len(x), device=x.device)
-            given = torch.ones_like(x[:, 0]) if shared_weights is None else shared_weights
+            given = torch.ones_like(x[:, 0]) if shared_weight is None else shared_weight
             scale = given.to(torch.float64)
         if not len(row):
             continue

@@ -4,12 +4,15 @@ Decides how experts are stacked; routing is layer.py's.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 import torch
 
 from samoyeds_gen.errors import ModelError
 from samoyeds_gen.formats import SparseWeight, gate_block, interleave_rows, stack_weights, take_rows
 from samoyeds_gen.formats.arrays import Array
+from samoyeds_gen.language import Routing
 from samoyeds_gen.moe import ops
 from samoyeds_gen.moe.linear import check_pair, dense_mlp, rows_of
 from samoyeds_gen.moe.stored import KeepsTypes, StoredWeight
@@ -22,7 +25,7 @@ class SparseExperts(KeepsTypes):
 
     `experts(tokens [T, k], chosen int [T, top], weights float [T, top])` gives [T, k] of the
     tokens' type; experts' MLPs may be not gated: down(activation(up x)). The last `shared` of the
-    `count + shared` stacked MLPs see every token, with weight 1 or `shared_weights` float [T].
+    `count + shared` stacked MLPs see every token, with weight 1 or `shared_weight` float [T].
 
     `up` is a SparseWeight [(count + shared) * 2 I, k], gate and up of each expert interleaved by
     `gate_block` rows ([.. * I, k] when not gated), `down` [(count + shared) * k, I]. Outputs of an
@@ -85,27 +88,32 @@ class SparseExperts(KeepsTypes):
         tokens: Array,
         chosen: Array,
         weights: Array,
-        shared_weights: Array | None = None,
+        shared_weight: Array | None = None,
     ) -> Array:
         """See the class."""
-        up, down = self.up_proj, self.down_proj
-        rows = rows_of(tokens, up.shape[1], up.data)
-        self._check(rows, chosen, weights, shared_weights)
+        rows = rows_of(tokens, self.up_proj.shape[1], self.up_proj.data)
+        self._check(rows, chosen, weights, shared_weight)
         call = ops.experts_op if torch.compiler.is_compiling() else ops.experts
-        y = call(
-            rows,
-            chosen,
-            weights,
-            shared_weights,
-            up.tensors(),
-            up.numbers(),
-            down.tensors(),
-            down.numbers(),
-            self.count,
-            self.shared,
-            self.activation,
-            self.gated,
-        )
+        routing = self._routing(chosen.shape[1])
+        y = call(rows, chosen, weights, shared_weight, routing, *self._weights())
+        return y.to(tokens.dtype).reshape(tokens.shape)
+
+    def routed(
+        self,
+        tokens: Array,
+        logits: Array,
+        routing: Routing,
+        bias: Array | None = None,
+        shared_weight: Array | None = None,
+    ) -> Array:
+        """The same with experts chosen by `logits` float [T, count] as `routing` says.
+
+        `bias` float32 [count] is given where the routing has one.
+        """
+        rows = rows_of(tokens, self.up_proj.shape[1], self.up_proj.data)
+        call = ops.routed_experts_op if torch.compiler.is_compiling() else ops.routed_experts
+        rule = ops.spelled(routing)
+        y = call(rows, logits, bias, shared_weight, rule, *self._weights())
         return y.to(tokens.dtype).reshape(tokens.shape)
 
     def dense(self, expert: int) -> tuple[Array | None, Array, Array]:
@@ -125,8 +133,23 @@ class SparseExperts(KeepsTypes):
         more = f" and {self.shared} shared" if self.shared else ""
         return f"{self.count} experts{more}, {self.activation}, gated={self.gated}"
 
+    def _weights(self) -> tuple[Any, ...]:
+        up, down = self.up_proj, self.down_proj
+        return (
+            up.tensors(),
+            up.numbers(),
+            down.tensors(),
+            down.numbers(),
+            self.activation,
+            self.gated,
+        )
+
+    def _routing(self, top_k: int) -> str:
+        """What sorting needs to know, spelled."""
+        return _plain_routing(self.count, top_k, self.shared)
+
     def _check(
-        self, rows: Array, chosen: Array, weights: Array, shared_weights: Array | None
+        self, rows: Array, chosen: Array, weights: Array, shared_weight: Array | None
     ) -> None:
         t = rows.shape[0]
         if chosen.ndim != 2 or chosen.shape[0] != t or chosen.dtype not in INTEGERS:
@@ -141,9 +164,9 @@ class SparseExperts(KeepsTypes):
                 f"{list(chosen.shape)} are required",
                 remedy="pass the routing weight of each chosen expert",
             )
-        if shared_weights is not None and (tuple(shared_weights.shape) != (t,) or not self.shared):
+        if shared_weight is not None and (tuple(shared_weight.shape) != (t,) or not self.shared):
             raise ModelError(
-                f"shared_weights has shape {list(shared_weights.shape)}, but the layer has "
+                f"shared_weight has shape {list(shared_weight.shape)}, but the layer has "
                 f"{self.shared} shared experts and {t} tokens",
                 remedy="pass one weight per token to a layer with shared experts",
             )
@@ -153,3 +176,8 @@ class SparseExperts(KeepsTypes):
                 f"{weights.device}, but one device is required",
                 remedy="move them together",
             )
+
+
+@lru_cache(maxsize=256)
+def _plain_routing(experts: int, top_k: int, shared: int) -> str:
+    return ops.spelled(Routing(experts, top_k, "softmax_topk", False, shared=shared))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from samoyeds_gen.errors import ModelError
-from samoyeds_gen.moe.routing import Routing
+from samoyeds_gen.language import Routing
 
 ACTIVATIONS = {
     "silu": "silu",
@@ -25,56 +25,53 @@ ACTIVATIONS = {
 class Family:
     """One `model_type`: its rule of routing, and names of parts of its blocks.
 
-    `routing(config, experts)` gives the rule; `shared` names the shared expert's module, and
-    `shared_gate` the linear layer whose sigmoid weighs it. `renames` are pairs of parts of names
-    in checkpoints of earlier versions and what they are called today.
+    `routing(config, experts, shared)` gives the rule; `wide` says that the router's linear step is
+    taken in float32. `shared` names the shared expert's module, and `shared_gate` the linear layer
+    whose sigmoid weighs it. `renames` are pairs of parts of names in checkpoints of earlier
+    versions and what they are called today.
     """
 
-    routing: Callable[[Any, int], Routing]
+    routing: Callable[[Any, int, int], Routing]
+    wide: bool = False
     shared: str | None = None
     shared_gate: str | None = None
     renames: tuple[tuple[str, str], ...] = ()
 
 
-def _mixtral(config: Any, experts: int) -> Routing:
-    return Routing(experts, config.num_experts_per_tok, renormalise=True)
+def _mixtral(config: Any, experts: int, shared: int) -> Routing:
+    return Routing(experts, config.num_experts_per_tok, "softmax_topk", True, shared=shared)
 
 
-def _qwen(config: Any, experts: int) -> Routing:
-    return Routing(
-        experts,
-        config.num_experts_per_tok,
-        renormalise=bool(config.norm_topk_prob),
-        rounded=True,
-    )
+def _qwen(config: Any, experts: int, shared: int) -> Routing:
+    top_k, renormalise = config.num_experts_per_tok, bool(config.norm_topk_prob)
+    return Routing(experts, top_k, "softmax_topk", renormalise, shared=shared)
 
 
-def _deepseek_v2(config: Any, experts: int) -> Routing:
+def _deepseek_v2(config: Any, experts: int, shared: int) -> Routing:
     limited = config.topk_method == "group_limited_greedy"
     return Routing(
         experts,
         config.num_experts_per_tok,
+        "softmax_topk",
+        False,
+        scaling=float(config.routed_scaling_factor),
         groups=config.n_group if limited else 1,
-        kept_groups=config.topk_group if limited else 1,
-        renormalise=False,
-        factor=float(config.routed_scaling_factor),
-        wide=True,
+        top_groups=config.topk_group if limited else 1,
+        shared=shared,
     )
 
 
-def _deepseek_v3(config: Any, experts: int) -> Routing:
+def _deepseek_v3(config: Any, experts: int, shared: int) -> Routing:
     return Routing(
         experts,
         config.num_experts_per_tok,
-        score="sigmoid",
-        bias=True,
+        "sigmoid_grouped",
+        bool(config.norm_topk_prob),
+        scaling=float(config.routed_scaling_factor),
         groups=config.n_group,
-        kept_groups=config.topk_group,
-        group_score="sum_of_two",
-        renormalise=bool(config.norm_topk_prob),
-        epsilon=1e-20,
-        factor=float(config.routed_scaling_factor),
-        wide=True,
+        top_groups=config.topk_group,
+        bias=True,
+        shared=shared,
     )
 
 
@@ -83,8 +80,8 @@ FAMILIES = {
     "qwen2_moe": Family(_qwen, shared="shared_expert", shared_gate="shared_expert_gate"),
     "qwen3_moe": Family(_qwen),
     "olmoe": Family(_qwen),
-    "deepseek_v2": Family(_deepseek_v2, shared="shared_experts"),
-    "deepseek_v3": Family(_deepseek_v3, shared="shared_experts"),
+    "deepseek_v2": Family(_deepseek_v2, wide=True, shared="shared_experts"),
+    "deepseek_v3": Family(_deepseek_v3, wide=True, shared="shared_experts"),
 }
 
 

@@ -8,11 +8,10 @@ from torch import nn
 
 from samoyeds_gen.errors import ModelError
 from samoyeds_gen.formats.arrays import Array
-from samoyeds_gen.moe import ops
+from samoyeds_gen.language import Routing
 from samoyeds_gen.moe.backend import runs_kernels
 from samoyeds_gen.moe.experts import SparseExperts
 from samoyeds_gen.moe.linear import SparseMLP
-from samoyeds_gen.moe.routing import Routing
 
 
 class SparseMoE(nn.Module):
@@ -21,7 +20,8 @@ class SparseMoE(nn.Module):
     - `gate`: the model's router. Either a module that returns (logits, weights, experts), as those
       of transformers 5 do, or (experts, weights), or a linear layer that returns logits.
     - `routing`: the rule the router follows; required for a linear layer. On a GPU the generated
-      routing kernel follows it, unless the router has a hook, which has to see it called.
+      routing kernel follows it, unless the router has a hook, which has to see it called. `wide`:
+      its logits are computed in float32.
     - `experts`: routed and folded shared experts. `shared`: a shared expert of its own.
     - `shared_gate`: a linear layer [1, k]; the sigmoid of its output weighs the shared experts.
     - `returns_logits`: return (output, logits [T, E]), as blocks of transformers 4 do.
@@ -33,6 +33,7 @@ class SparseMoE(nn.Module):
         experts: SparseExperts,
         *,
         routing: Routing | None = None,
+        wide: bool = False,
         shared: SparseMLP | None = None,
         shared_gate: nn.Module | None = None,
         returns_logits: bool = False,
@@ -43,15 +44,17 @@ class SparseMoE(nn.Module):
                 "the router is a linear layer, but no rule says how its logits choose experts",
                 remedy="pass routing=Routing(...)",
             )
-        if routing is not None and routing.experts != experts.count:
+        given = None if routing is None else (routing.experts, routing.shared)
+        if given not in (None, (experts.count, experts.shared)):
             raise ModelError(
-                f"the routing chooses among {routing.experts} experts, but there are "
-                f"{experts.count}",
+                f"the routing has (experts, shared) {given}, but the layer "
+                f"{(experts.count, experts.shared)}",
                 remedy="pass the routing of this layer",
             )
         self.gate = gate
         self.experts = experts
         self.routing = routing
+        self.wide = wide
         self.shared = shared
         self.shared_gate = shared_gate
         self.returns_logits = returns_logits
@@ -59,14 +62,16 @@ class SparseMoE(nn.Module):
     def forward(self, x: Array) -> Array:
         """See the class."""
         tokens = x.reshape(-1, x.shape[-1])
-        logits, weights, chosen = route_tokens(self.gate, self.routing, tokens)
-        weight = None
-        if self.shared_gate is not None:
-            weight = torch.sigmoid(self.shared_gate(tokens))
-        if self.experts.shared and weight is not None:
-            y = self.experts(tokens, chosen, weights, weight[:, 0])
+        gate, routing = self.gate, self.routing
+        weight = None if self.shared_gate is None else torch.sigmoid(self.shared_gate(tokens))
+        folded = None if weight is None or not self.experts.shared else weight[:, 0].float()
+        if routing is not None and follows_rule(gate, tokens):
+            logits = logits_of(gate, tokens, self.wide)
+            bias = gate.e_score_correction_bias.float() if routing.bias else None
+            y = self.experts.routed(tokens, logits, routing, bias, folded)
         else:
-            y = self.experts(tokens, chosen, weights)
+            logits, weights, chosen = call_router(gate, tokens)
+            y = self.experts(tokens, chosen, weights, folded)
         if self.shared is not None:
             lone = self.shared(tokens)
             y = y + (lone if weight is None else weight * lone)
@@ -74,21 +79,33 @@ class SparseMoE(nn.Module):
         return (y, logits) if self.returns_logits else y
 
 
-def route_tokens(
-    gate: nn.Module, routing: Routing | None, tokens: Array
-) -> tuple[Array | None, Array, Array]:
+def follows_rule(gate: nn.Module, tokens: Array) -> bool:
+    """Whether the rule is followed on the logits, rather than the router's module called.
+
+    A linear layer knows no more than logits. Any other router is called where no kernels run, and
+    where a hook has to see it.
+    """
+    if isinstance(gate, nn.Linear):
+        return True
+    hooked = gate._forward_hooks or gate._forward_pre_hooks
+    return runs_kernels(tokens.device) and not hooked
+
+
+def logits_of(gate: nn.Module, tokens: Array, wide: bool) -> Array:
+    """What the router's linear step gives for tokens [T, k]: [T, experts]."""
+    if isinstance(gate, nn.Linear):
+        return gate(tokens)
+    weight = gate.weight
+    if wide:
+        tokens, weight = tokens.float(), weight.float()
+    return nn.functional.linear(tokens, weight)
+
+
+def call_router(gate: nn.Module, tokens: Array) -> tuple[Array | None, Array, Array]:
     """Logits [T, E] (None if the router keeps them), weights [T, top] and experts [T, top].
 
-    `gate` is any router that SparseMoE takes. Raises ModelError when it returns something else.
+    Raises ModelError when the router returns something else.
     """
-    linear = isinstance(gate, nn.Linear)
-    hooked = not linear and (gate._forward_hooks or gate._forward_pre_hooks)
-    if routing is not None and (linear or (runs_kernels(tokens.device) and not hooked)):
-        logits = gate(tokens) if linear else _logits(gate, routing, tokens)
-        bias = gate.e_score_correction_bias if routing.bias else None
-        call = ops.route_op if torch.compiler.is_compiling() else ops.route
-        chosen, weights = call(logits, bias, str(routing))
-        return logits, weights, chosen
     match gate(tokens):
         case (logits, weights, chosen):
             return logits, weights, chosen
@@ -100,11 +117,3 @@ def route_tokens(
                 "(experts, weights) is required",
                 remedy="pass a router of transformers",
             )
-
-
-def _logits(gate: nn.Module, routing: Routing, tokens: Array) -> Array:
-    """What the router's own linear step gives."""
-    weight = gate.weight
-    if routing.wide:
-        tokens, weight = tokens.to(torch.float32), weight.to(torch.float32)
-    return nn.functional.linear(tokens, weight)

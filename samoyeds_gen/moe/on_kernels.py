@@ -1,4 +1,4 @@
-"""The steps of a layer on a GPU with the generated kernels; imported only when one is needed.
+"""The steps of a layer with the generated kernels; imported only when one is needed.
 
 Decides which kernel takes a step; what it computes is said in backend.py.
 """
@@ -6,28 +6,32 @@ Decides which kernel takes a step; what it computes is said in backend.py.
 from functools import lru_cache
 from typing import Any
 
+import torch
+
 from samoyeds_gen.formats import Format, SparseWeight
 from samoyeds_gen.formats.arrays import Array
-from samoyeds_gen.moe.backend import Backend, Dispatch
-from samoyeds_gen.moe.routing import Routing
-from samoyeds_gen.tune import compile
+from samoyeds_gen.kernel import GroupedKernel, compile_grouped
+from samoyeds_gen.kernel.routing import RoutingKernel, combine, compile_routing
+from samoyeds_gen.language import Routed, Routing
+from samoyeds_gen.moe.backend import Backend
+
+SCHEDULE = "ssmm_sm90"
 
 
 class Kernels:
     """`Backend` of generated kernels: nothing waits for the GPU, so a CUDA graph may capture it."""
 
-    def route(self, routing: Routing, logits: Array, bias: Array | None) -> tuple[Array, Array]:
+    def route(
+        self, routing: Routing, logits: Array, bias: Array | None, shared_weight: Array | None
+    ) -> Routed:
         """See Backend."""
-        return _routing().route(routing, logits, bias)  # type: ignore[no-any-return]
+        return _routing(routing)(logits, bias, shared_weight)
 
-    def dispatch(
-        self, experts: Array, weights: Array, count: int, shared: int, shared_weights: Array | None
-    ) -> Dispatch:
+    def sort(
+        self, routing: Routing, experts: Array, weights: Array, shared_weight: Array | None
+    ) -> Routed:
         """See Backend."""
-        arrays = _routing().dispatch(
-            experts, weights, count, shared=shared, shared_weights=shared_weights
-        )
-        return Dispatch(*arrays)
+        return _routing(routing).sort(experts, weights, shared_weight)
 
     def multiply(
         self,
@@ -35,7 +39,7 @@ class Kernels:
         tokens: Array,
         *,
         experts: int = 1,
-        dispatch: Dispatch | None = None,
+        routed: Routed | None = None,
         gathered: bool = False,
         scaled: bool = False,
         bias: Array | None = None,
@@ -43,33 +47,54 @@ class Kernels:
         gated: bool = False,
     ) -> Array:
         """See Backend."""
-        options: dict[str, Any] = {"activation": activation}
-        if gated:
-            options["gated"] = True
-        if bias is not None:
-            options["bias"] = bias
-        selection = None
-        if dispatch is not None:
-            options["offsets"] = dispatch.offsets
-            selection = dispatch.selection if gathered else None
-            if scaled:
-                options["scale"] = dispatch.scale
-        return _kernel(w.format, w.dtype)(w, tokens, selection, **options)
+        kernel = _kernel(
+            w.format,
+            w.dtype,
+            "int32" if gathered else None,
+            activation,
+            gated,
+            bias is not None,
+            scaled,
+        )
+        if routed is None:  # one expert that has every row
+            ends = torch.arange(2, dtype=torch.int32, device=tokens.device) * tokens.shape[0]
+            return kernel(w, tokens, ends, bias=bias)
+        selection = routed.selection if gathered else None
+        scale = routed.scale if scaled else None
+        return kernel(w, tokens, routed.offsets, selection, bias=bias, scale=scale)
 
     def combine(self, y: Array, slots: Array) -> Array:
         """See Backend."""
-        return _routing().combine(y, slots)
-
-
-def _routing() -> Any:
-    from importlib import import_module
-
-    return import_module("samoyeds_gen.kernel.routing")
+        return combine(y, slots)
 
 
 @lru_cache(maxsize=64)
-def _kernel(form: Format, dtype: str) -> Any:
-    return compile(n=form.n, m=form.m, v=form.v, dtype=dtype)
+def _routing(routing: Routing) -> RoutingKernel:
+    return compile_routing(routing)
+
+
+@lru_cache(maxsize=64)
+def _kernel(
+    form: Format,
+    dtype: str,
+    index: Any,
+    activation: str | None,
+    gated: bool,
+    bias: bool,
+    scale: bool,
+) -> GroupedKernel:
+    return compile_grouped(
+        SCHEDULE,
+        n=form.n,
+        m=form.m,
+        v=form.v,
+        dtype=dtype,
+        index=index,
+        activation=activation,
+        gated=gated,
+        bias=bias,
+        scale=scale,
+    )
 
 
 KERNELS: Backend = Kernels()

@@ -1,48 +1,36 @@
-"""The steps of a layer in plain torch, on any device: what tests and machines without a GPU run.
+"""The steps of a layer without generated kernels: what tests and machines without a GPU run.
 
-Decides nothing: float32 sums over decoded weights, rounded where the kernels round.
+Decides nothing: routing is that of the numpy reference, products are float32 sums over decoded
+weights, rounded where the kernels round.
 """
 
 import torch
 from torch.nn import functional
 
+from samoyeds_gen import reference
 from samoyeds_gen.errors import LaunchError
 from samoyeds_gen.formats import SparseWeight, gate_block
-from samoyeds_gen.formats.arrays import Array
-from samoyeds_gen.moe import routing as rules
-from samoyeds_gen.moe.backend import Backend, Dispatch
-from samoyeds_gen.moe.routing import Routing
+from samoyeds_gen.formats.arrays import Array, Device, to_torch
+from samoyeds_gen.language import Routed, Routing
+from samoyeds_gen.moe.backend import Backend
 
 
 class Reference:
-    """`Backend` in torch. Reads offsets on the host, which waits for a device that is not a CPU."""
+    """`Backend` in torch and numpy. Reads offsets on the host, so that other devices are waited
+    for.
+    """
 
-    def route(self, routing: Routing, logits: Array, bias: Array | None) -> tuple[Array, Array]:
+    def route(
+        self, routing: Routing, logits: Array, bias: Array | None, shared_weight: Array | None
+    ) -> Routed:
         """See Backend."""
-        return rules.route(routing, logits, bias)
+        return _on(logits.device, reference.route(logits, routing, bias, shared_weight))
 
-    def dispatch(
-        self, experts: Array, weights: Array, count: int, shared: int, shared_weights: Array | None
-    ) -> Dispatch:
+    def sort(
+        self, routing: Routing, experts: Array, weights: Array, shared_weight: Array | None
+    ) -> Routed:
         """See Backend."""
-        t, k = experts.shape
-        chosen, scale = experts.to(torch.int64), weights.to(torch.float32)
-        if shared:
-            more = torch.arange(count, count + shared, device=chosen.device).expand(t, shared)
-            chosen = torch.cat([chosen, more], 1)
-            given = scale.new_ones(t) if shared_weights is None else shared_weights.to(scale)
-            scale = torch.cat([scale, given[:, None].expand(t, shared)], 1)
-        flat = chosen.flatten()
-        order = flat.argsort(stable=True)
-        slots = torch.empty_like(order)
-        slots[order] = torch.arange(len(order), device=order.device)
-        bounds = torch.arange(count + shared + 1, device=flat.device)
-        return Dispatch(
-            offsets=torch.searchsorted(flat[order], bounds).to(torch.int32),
-            selection=(order // (k + shared)).to(torch.int32),
-            scale=scale.flatten()[order],
-            slots=slots.reshape(t, k + shared).to(torch.int32),
-        )
+        return _on(experts.device, reference.dispatch(experts, weights, routing, shared_weight))
 
     def multiply(
         self,
@@ -50,7 +38,7 @@ class Reference:
         tokens: Array,
         *,
         experts: int = 1,
-        dispatch: Dispatch | None = None,
+        routed: Routed | None = None,
         gathered: bool = False,
         scaled: bool = False,
         bias: Array | None = None,
@@ -59,36 +47,41 @@ class Reference:
     ) -> Array:
         """See Backend."""
         dense = decoded(w)
-        rows = w.shape[0] // experts
-        if dispatch is None:
+        if routed is None:
             products = tokens.to(torch.float32) @ dense.to(torch.float32).T
-            result = _finish(w, products, bias, activation, gated)
-            return result.to(tokens.dtype)
-        width = rows // 2 if gated else rows
-        out = tokens.new_empty(len(dispatch.selection), width)
-        bounds = dispatch.offsets.tolist()
+            return _finish(w, products, bias, activation, gated).to(tokens.dtype)
+        rows = w.shape[0] // experts
+        out = tokens.new_empty(len(routed.selection), rows // 2 if gated else rows)
+        bounds = routed.offsets.tolist()
         for expert in range(experts):
             first, last = bounds[expert], bounds[expert + 1]
             if first == last:
                 continue
             mine = slice(first, last)
-            given = tokens[dispatch.selection[mine]] if gathered else tokens[mine]
+            given = tokens[routed.selection[mine]] if gathered else tokens[mine]
             part = dense[expert * rows : (expert + 1) * rows]
             products = given.to(torch.float32) @ part.to(torch.float32).T
             result = _finish(w, products, bias, activation, gated)
             if scaled:
-                result = result * dispatch.scale[mine, None]
+                result = result * routed.scale[mine, None]
             out[mine] = result.to(out.dtype)
         return out
 
     def combine(self, y: Array, slots: Array) -> Array:
         """See Backend."""
-        return y[slots].to(torch.float32).sum(1).to(y.dtype)
+        total = y[slots[:, 0]].to(torch.float32)
+        for place in range(1, slots.shape[1]):
+            total += y[slots[:, place]]
+        return total.to(y.dtype)
 
 
 def decoded(w: SparseWeight) -> Array:
     """The dense weight, decoded once and kept as long as the weight."""
     return w.derived("dense", SparseWeight.decode)
+
+
+def _on(device: Device, routed: Routed) -> Routed:
+    return Routed(*(to_torch(each, device) for each in routed))
 
 
 def _finish(

@@ -4,14 +4,16 @@ Decides the operators' schemas. Each is handed the buffers of its weights and th
 their headers; outside of a trace the layers call the functions here without the detour.
 """
 
+import json
+from dataclasses import asdict
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from samoyeds_gen.formats import Format, SparseWeight
-from samoyeds_gen.moe.backend import backend_of
-from samoyeds_gen.moe.routing import Routing
+from samoyeds_gen.language import Routed, Routing
+from samoyeds_gen.moe.backend import Backend, backend_of
 from samoyeds_gen.moe.stored import weight_over
 
 
@@ -40,41 +42,80 @@ def experts(
     tokens: Tensor,
     chosen: Tensor,
     weights: Tensor,
-    shared_weights: Tensor | None,
+    shared_weight: Tensor | None,
+    routing: str,
     up: list[Tensor],
     up_numbers: list[int],
     down: list[Tensor],
     down_numbers: list[int],
-    count: int,
-    shared: int,
     activation: str,
     gated: bool,
 ) -> Tensor:
     """tokens [T, k], chosen int [T, top], weights float [T, top] -> combined outputs [T, k].
 
-    `count` routed experts, then `shared` ones, are stacked in `up` and in `down`; every token goes
-    to the shared ones, with weight 1 or `shared_weights` float [T].
+    Of `routing` (spelled) the numbers of experts count: routed ones, then shared ones, are stacked
+    in `up` and in `down`. Every token goes to the shared ones, with weight 1 or `shared_weight`
+    float32 [T].
     """
     backend = backend_of(tokens.device)
-    sorted_ = backend.dispatch(chosen, weights, count, shared, shared_weights)
+    routed = backend.sort(parsed(routing), chosen, weights, shared_weight)
+    ends = (_weight(up, up_numbers), _weight(down, down_numbers))
+    return _through(backend, tokens, routed, *ends, activation, gated)
+
+
+def routed_experts(
+    tokens: Tensor,
+    logits: Tensor,
+    bias: Tensor | None,
+    shared_weight: Tensor | None,
+    routing: str,
+    up: list[Tensor],
+    up_numbers: list[int],
+    down: list[Tensor],
+    down_numbers: list[int],
+    activation: str,
+    gated: bool,
+) -> Tensor:
+    """`experts`, chosen by `logits` [T, experts] and `bias` float32 [experts] as `routing` says."""
+    backend = backend_of(tokens.device)
+    routed = backend.route(parsed(routing), logits, bias, shared_weight)
+    ends = (_weight(up, up_numbers), _weight(down, down_numbers))
+    return _through(backend, tokens, routed, *ends, activation, gated)
+
+
+def _through(
+    backend: Backend,
+    tokens: Tensor,
+    routed: Routed,
+    up: SparseWeight,
+    down: SparseWeight,
+    activation: str,
+    gated: bool,
+) -> Tensor:
+    count = routed.offsets.shape[0] - 1
     wide = backend.multiply(
-        _weight(up, up_numbers),
+        up,
         tokens,
-        experts=count + shared,
-        dispatch=sorted_,
+        experts=count,
+        routed=routed,
         gathered=True,
         activation=activation,
         gated=gated,
     )
-    narrow = backend.multiply(
-        _weight(down, down_numbers), wide, experts=count + shared, dispatch=sorted_, scaled=True
-    )
-    return backend.combine(narrow, sorted_.slots)
+    narrow = backend.multiply(down, wide, experts=count, routed=routed, scaled=True)
+    return backend.combine(narrow, routed.slots)
 
 
-def route(logits: Tensor, bias: Tensor | None, routing: str) -> tuple[Tensor, Tensor]:
-    """Experts int32 [T, k] and weights float32 [T, k] by the rule that `routing` spells."""
-    return backend_of(logits.device).route(Routing.parse(routing), logits, bias)
+@lru_cache(maxsize=256)
+def spelled(routing: Routing) -> str:
+    """A routing as text, which an operator takes."""
+    return json.dumps(asdict(routing))
+
+
+@lru_cache(maxsize=256)
+def parsed(text: str) -> Routing:
+    """Read `spelled` back."""
+    return Routing(**json.loads(text))
 
 
 def _weight(tensors: list[Tensor], numbers: list[int]) -> SparseWeight:
@@ -91,16 +132,8 @@ def _like_linear(
     return tokens.new_empty(tokens.shape[0], numbers[3])
 
 
-def _like_mlp(tokens: Tensor, *_: object) -> Tensor:
+def _like_tokens(tokens: Tensor, *_: object) -> Tensor:
     return torch.empty_like(tokens, memory_format=torch.contiguous_format)
-
-
-def _like_route(logits: Tensor, bias: Tensor | None, routing: str) -> tuple[Tensor, Tensor]:
-    shape = (logits.shape[0], Routing.parse(routing).top_k)
-    return (
-        logits.new_empty(shape, dtype=torch.int32),
-        logits.new_empty(shape, dtype=torch.float32),
-    )
 
 
 _define = torch.library.custom_op
@@ -108,8 +141,8 @@ _define = torch.library.custom_op
 linear_op = _define("samoyeds_gen::linear", linear, mutates_args=())
 linear_op.register_fake(_like_linear)
 mlp_op = _define("samoyeds_gen::mlp", mlp, mutates_args=())
-mlp_op.register_fake(_like_mlp)
+mlp_op.register_fake(_like_tokens)
 experts_op = _define("samoyeds_gen::experts", experts, mutates_args=())
-experts_op.register_fake(_like_mlp)
-route_op = _define("samoyeds_gen::route", route, mutates_args=())
-route_op.register_fake(_like_route)
+experts_op.register_fake(_like_tokens)
+routed_experts_op = _define("samoyeds_gen::routed_experts", routed_experts, mutates_args=())
+routed_experts_op.register_fake(_like_tokens)

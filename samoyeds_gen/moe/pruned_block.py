@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 
 from samoyeds_gen.formats import (
     Format,
@@ -18,10 +19,12 @@ from samoyeds_gen.formats import (
     stack_weights,
 )
 from samoyeds_gen.formats.arrays import Array, Device
+from samoyeds_gen.language import Routing
+from samoyeds_gen.moe.backend import backend_of
 from samoyeds_gen.moe.blocks import DenseBlock, Mlp
 from samoyeds_gen.moe.calibration import Calibration
 from samoyeds_gen.moe.experts import SparseExperts
-from samoyeds_gen.moe.layer import SparseMoE, route_tokens
+from samoyeds_gen.moe.layer import SparseMoE, call_router, logits_of
 from samoyeds_gen.moe.linear import SparseMLP
 from samoyeds_gen.moe.on_reference import activate
 from samoyeds_gen.moe.pruning import METHODS, prune
@@ -125,7 +128,12 @@ def prune_block(
 
 def _chosen(dense: DenseBlock, inputs: Array) -> Array:
     """Experts [T, top] to which the block's own router sends these inputs."""
-    return route_tokens(dense.block.gate, dense.routing, inputs)[2]
+    gate = dense.block.gate
+    if not isinstance(gate, nn.Linear):
+        return call_router(gate, inputs)[2]
+    routing: Routing = dense.routing
+    logits = logits_of(gate, inputs, dense.wide)
+    return backend_of(inputs.device).route(routing, logits, None, None).experts
 
 
 def _prune_mlp(
