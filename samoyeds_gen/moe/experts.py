@@ -4,7 +4,6 @@ Decides how experts are stacked; routing is layer.py's.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -12,7 +11,6 @@ import torch
 from samoyeds_gen.errors import ModelError
 from samoyeds_gen.formats import SparseWeight, gate_block, interleave_rows, stack_weights, take_rows
 from samoyeds_gen.formats.arrays import Array
-from samoyeds_gen.language import Routing
 from samoyeds_gen.moe import ops
 from samoyeds_gen.moe.linear import check_pair, dense_mlp, rows_of
 from samoyeds_gen.moe.stored import KeepsTypes, StoredWeight
@@ -93,26 +91,26 @@ class SparseExperts(KeepsTypes):
         """See the class."""
         rows = rows_of(tokens, self.up_proj.shape[1], self.up_proj.data)
         self._check(rows, chosen, weights, shared_weight)
-        call = ops.experts_op if torch.compiler.is_compiling() else ops.experts
-        routing = self._routing(chosen.shape[1])
-        y = call(rows, chosen, weights, shared_weight, routing, *self._weights())
+        call = ops.experts_op if ops.traced(rows) else ops.experts
+        count, shared = self.count, self.shared
+        y = call(rows, chosen, weights, shared_weight, count, shared, *self._weights())
         return y.to(tokens.dtype).reshape(tokens.shape)
 
     def routed(
         self,
         tokens: Array,
         logits: Array,
-        routing: Routing,
+        rule: str,
         bias: Array | None = None,
         shared_weight: Array | None = None,
     ) -> Array:
-        """The same with experts chosen by `logits` float [T, count] as `routing` says.
+        """The same with experts chosen by `logits` float [T, count] as a routing says.
 
-        `bias` float32 [count] is given where the routing has one.
+        `rule` is the Routing as `ops.spelled` spells it; `bias` float32 [count] is given where it
+        has one.
         """
         rows = rows_of(tokens, self.up_proj.shape[1], self.up_proj.data)
-        call = ops.routed_experts_op if torch.compiler.is_compiling() else ops.routed_experts
-        rule = ops.spelled(routing)
+        call = ops.routed_experts_op if ops.traced(rows) else ops.routed_experts
         y = call(rows, logits, bias, shared_weight, rule, *self._weights())
         return y.to(tokens.dtype).reshape(tokens.shape)
 
@@ -144,10 +142,6 @@ class SparseExperts(KeepsTypes):
             self.gated,
         )
 
-    def _routing(self, top_k: int) -> str:
-        """What sorting needs to know, spelled."""
-        return _plain_routing(self.count, top_k, self.shared)
-
     def _check(
         self, rows: Array, chosen: Array, weights: Array, shared_weight: Array | None
     ) -> None:
@@ -176,8 +170,3 @@ class SparseExperts(KeepsTypes):
                 f"{weights.device}, but one device is required",
                 remedy="move them together",
             )
-
-
-@lru_cache(maxsize=256)
-def _plain_routing(experts: int, top_k: int, shared: int) -> str:
-    return ops.spelled(Routing(experts, top_k, "softmax_topk", False, shared=shared))

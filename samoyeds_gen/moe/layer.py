@@ -9,6 +9,7 @@ from torch import nn
 from samoyeds_gen.errors import ModelError
 from samoyeds_gen.formats.arrays import Array
 from samoyeds_gen.language import Routing
+from samoyeds_gen.moe import ops
 from samoyeds_gen.moe.backend import runs_kernels
 from samoyeds_gen.moe.experts import SparseExperts
 from samoyeds_gen.moe.linear import SparseMLP
@@ -58,17 +59,19 @@ class SparseMoE(nn.Module):
         self.shared = shared
         self.shared_gate = shared_gate
         self.returns_logits = returns_logits
+        self._rule = None if routing is None else ops.spelled(routing)
+        self._biased = routing is not None and routing.bias
 
     def forward(self, x: Array) -> Array:
         """See the class."""
         tokens = x.reshape(-1, x.shape[-1])
-        gate, routing = self.gate, self.routing
+        gate = self.gate
         weight = None if self.shared_gate is None else torch.sigmoid(self.shared_gate(tokens))
         folded = None if weight is None or not self.experts.shared else weight[:, 0].float()
-        if routing is not None and follows_rule(gate, tokens):
+        if self._rule is not None and follows_rule(gate, tokens):
             logits = logits_of(gate, tokens, self.wide)
-            bias = gate.e_score_correction_bias.float() if routing.bias else None
-            y = self.experts.routed(tokens, logits, routing, bias, folded)
+            bias = gate.e_score_correction_bias.float() if self._biased else None
+            y = self.experts.routed(tokens, logits, self._rule, bias, folded)
         else:
             logits, weights, chosen = call_router(gate, tokens)
             y = self.experts(tokens, chosen, weights, folded)

@@ -39,7 +39,7 @@ class SparseLinear(KeepsTypes):
         """See the class."""
         stored = self.weight
         tokens = rows_of(x, stored.shape[1], stored.data)
-        call = ops.linear_op if torch.compiler.is_compiling() else ops.linear
+        call = ops.linear_op if ops.traced(tokens) else ops.linear
         y = call(tokens, stored.tensors(), stored.numbers(), self.bias)
         return y.to(x.dtype).reshape(*x.shape[:-1], stored.shape[0])
 
@@ -83,7 +83,7 @@ class SparseMLP(KeepsTypes):
         """See the class."""
         up, down = self.up_proj, self.down_proj
         tokens = rows_of(x, up.shape[1], up.data)
-        call = ops.mlp_op if torch.compiler.is_compiling() else ops.mlp
+        call = ops.mlp_op if ops.traced(tokens) else ops.mlp
         y = call(
             tokens,
             up.tensors(),

@@ -43,7 +43,8 @@ def experts(
     chosen: Tensor,
     weights: Tensor,
     shared_weight: Tensor | None,
-    routing: str,
+    count: int,
+    shared: int,
     up: list[Tensor],
     up_numbers: list[int],
     down: list[Tensor],
@@ -53,12 +54,12 @@ def experts(
 ) -> Tensor:
     """tokens [T, k], chosen int [T, top], weights float [T, top] -> combined outputs [T, k].
 
-    Of `routing` (spelled) the numbers of experts count: routed ones, then shared ones, are stacked
-    in `up` and in `down`. Every token goes to the shared ones, with weight 1 or `shared_weight`
-    float32 [T].
+    `count` routed experts, then `shared` ones, are stacked in `up` and in `down`. Every token goes
+    to the shared ones, with weight 1 or `shared_weight` float32 [T].
     """
     backend = backend_of(tokens.device)
-    routed = backend.sort(parsed(routing), chosen, weights, shared_weight)
+    sorting = _sorting(count, chosen.shape[1], shared)
+    routed = backend.sort(sorting, chosen, weights, shared_weight)
     ends = (_weight(up, up_numbers), _weight(down, down_numbers))
     return _through(backend, tokens, routed, *ends, activation, gated)
 
@@ -106,7 +107,14 @@ def _through(
     return backend.combine(narrow, routed.slots)
 
 
-@lru_cache(maxsize=256)
+def traced(tokens: Tensor) -> bool:
+    """Whether a call has to go through the operators, since there may be no values to compute with.
+
+    Otherwise the functions above are called, which spares some microseconds.
+    """
+    return torch.compiler.is_compiling() or type(tokens) is not Tensor or tokens.is_meta
+
+
 def spelled(routing: Routing) -> str:
     """A routing as text, which an operator takes."""
     return json.dumps(asdict(routing))
@@ -121,6 +129,12 @@ def parsed(text: str) -> Routing:
 def _weight(tensors: list[Tensor], numbers: list[int]) -> SparseWeight:
     n, m, v, rows, columns = numbers
     return weight_over(tensors, _format(n, m, v), (rows, columns))
+
+
+@lru_cache(maxsize=256)
+def _sorting(experts: int, top_k: int, shared: int) -> Routing:
+    """A routing for those who sort and do not choose."""
+    return Routing(experts, top_k, "softmax_topk", False, shared=shared)
 
 
 _format = lru_cache(maxsize=None)(Format)
