@@ -11,8 +11,10 @@ import torch
 from samoyeds_gen.errors import ModelError
 from samoyeds_gen.formats import SparseWeight, gate_block, interleave_rows, stack_weights, take_rows
 from samoyeds_gen.formats.arrays import Array
+from samoyeds_gen.language import Routing
 from samoyeds_gen.moe import ops
-from samoyeds_gen.moe.linear import check_pair, dense_mlp, rows_of
+from samoyeds_gen.moe.backend import backend_of
+from samoyeds_gen.moe.linear import check_pair, dense_mlp, like, rows_of
 from samoyeds_gen.moe.stored import KeepsTypes, StoredWeight
 
 INTEGERS = (torch.int32, torch.int64)
@@ -89,30 +91,46 @@ class SparseExperts(KeepsTypes):
         shared_weight: Array | None = None,
     ) -> Array:
         """See the class."""
-        rows = rows_of(tokens, self.up_proj.shape[1], self.up_proj.data)
+        up, down = self.up_proj, self.down_proj
+        rows = rows_of(tokens, up.shape[1], up.data)
         self._check(rows, chosen, weights, shared_weight)
-        call = ops.experts_op if ops.traced(rows) else ops.experts
-        count, shared = self.count, self.shared
-        y = call(rows, chosen, weights, shared_weight, count, shared, *self._weights())
-        return y.to(tokens.dtype).reshape(tokens.shape)
+        if ops.traced(rows):
+            y = ops.experts_op(
+                rows, chosen, weights, shared_weight, self.count, self.shared, *self._weights()
+            )
+        else:
+            backend = backend_of(rows.device)
+            sorting = ops.sorting(self.count, chosen.shape[1], self.shared)
+            routed = backend.sort(sorting, chosen, weights, shared_weight)
+            ends = (up.sparse(), down.sparse(), self.activation, self.gated)
+            y = ops.through(backend, rows, routed, *ends)
+        return like(y, tokens)
 
     def routed(
         self,
         tokens: Array,
         logits: Array,
-        rule: str,
+        routing: Routing,
         bias: Array | None = None,
         shared_weight: Array | None = None,
+        rule: str | None = None,
     ) -> Array:
-        """The same with experts chosen by `logits` float [T, count] as a routing says.
+        """The same with experts chosen by `logits` float [T, count] as `routing` says.
 
-        `rule` is the Routing as `ops.spelled` spells it; `bias` float32 [count] is given where it
-        has one.
+        `bias` float32 [count] is given where the routing has one. `rule` is `ops.spelled(routing)`,
+        for those who are traced and cannot spell.
         """
-        rows = rows_of(tokens, self.up_proj.shape[1], self.up_proj.data)
-        call = ops.routed_experts_op if ops.traced(rows) else ops.routed_experts
-        y = call(rows, logits, bias, shared_weight, rule, *self._weights())
-        return y.to(tokens.dtype).reshape(tokens.shape)
+        up, down = self.up_proj, self.down_proj
+        rows = rows_of(tokens, up.shape[1], up.data)
+        if ops.traced(rows):
+            rule = ops.spelled(routing) if rule is None else rule
+            y = ops.routed_experts_op(rows, logits, bias, shared_weight, rule, *self._weights())
+        else:
+            backend = backend_of(rows.device)
+            routed = backend.route(routing, logits, bias, shared_weight)
+            ends = (up.sparse(), down.sparse(), self.activation, self.gated)
+            y = ops.through(backend, rows, routed, *ends)
+        return like(y, tokens)
 
     def dense(self, expert: int) -> tuple[Array | None, Array, Array]:
         """Gate (None when not gated) and up [I, k], and down [k, I] of one expert, decoded.

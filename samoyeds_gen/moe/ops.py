@@ -1,7 +1,7 @@
 """Layer calls as torch operators: what torch.compile traces, with shapes and types it may rely on.
 
 Decides the operators' schemas. Each is handed the buffers of its weights and the five numbers of
-their headers; outside of a trace the layers call the functions here without the detour.
+their headers; outside of a trace the layers ask the backend without the detour.
 """
 
 import json
@@ -58,10 +58,10 @@ def experts(
     to the shared ones, with weight 1 or `shared_weight` float32 [T].
     """
     backend = backend_of(tokens.device)
-    sorting = _sorting(count, chosen.shape[1], shared)
-    routed = backend.sort(sorting, chosen, weights, shared_weight)
+    rule = sorting(count, chosen.shape[1], shared)
+    routed = backend.sort(rule, chosen, weights, shared_weight)
     ends = (_weight(up, up_numbers), _weight(down, down_numbers))
-    return _through(backend, tokens, routed, *ends, activation, gated)
+    return through(backend, tokens, routed, *ends, activation, gated)
 
 
 def routed_experts(
@@ -81,10 +81,10 @@ def routed_experts(
     backend = backend_of(tokens.device)
     routed = backend.route(parsed(routing), logits, bias, shared_weight)
     ends = (_weight(up, up_numbers), _weight(down, down_numbers))
-    return _through(backend, tokens, routed, *ends, activation, gated)
+    return through(backend, tokens, routed, *ends, activation, gated)
 
 
-def _through(
+def through(
     backend: Backend,
     tokens: Tensor,
     routed: Routed,
@@ -93,6 +93,7 @@ def _through(
     activation: str,
     gated: bool,
 ) -> Tensor:
+    """tokens [T, k] of the weights' type through the experts they were routed to -> [T, k]."""
     count = routed.offsets.shape[0] - 1
     wide = backend.multiply(
         up,
@@ -110,7 +111,7 @@ def _through(
 def traced(tokens: Tensor) -> bool:
     """Whether a call has to go through the operators, since there may be no values to compute with.
 
-    Otherwise the functions above are called, which spares some microseconds.
+    Otherwise the backend is asked without the detour, which spares some microseconds.
     """
     return torch.compiler.is_compiling() or type(tokens) is not Tensor or tokens.is_meta
 
@@ -132,7 +133,7 @@ def _weight(tensors: list[Tensor], numbers: list[int]) -> SparseWeight:
 
 
 @lru_cache(maxsize=256)
-def _sorting(experts: int, top_k: int, shared: int) -> Routing:
+def sorting(experts: int, top_k: int, shared: int) -> Routing:
     """A routing for those who sort and do not choose."""
     return Routing(experts, top_k, "softmax_topk", False, shared=shared)
 

@@ -24,6 +24,7 @@ from samoyeds_gen.moe import (
     use_backend,
 )
 from samoyeds_gen.moe.bound import experts_with_bound, mlp_with_bound
+from samoyeds_gen.moe.ops import spelled
 from samoyeds_gen.moe.stored import weight_over
 
 FORMS = [Format(*nmv) for nmv in ((1, 2, 32), (1, 2, 16), (1, 1, 32), (2, 4, 64), (4, 8, 16))]
@@ -164,7 +165,7 @@ def test_operators_are_what_they_claim_to_be():
     ops = torch.ops.samoyeds_gen
     stored = experts.down_proj
     ends = experts._weights()
-    rule = layer._rule
+    rule = spelled(layer.routing)
     calls = (
         (ops.experts, (tokens, chosen, weights, None, 4, 1, *ends)),
         (ops.routed_experts, (tokens, normal(random, 3, 4), None, None, rule, *ends)),
