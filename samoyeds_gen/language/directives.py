@@ -125,12 +125,15 @@ class Directives:
         pack(weight.metadata, order="fragment")   row-major words -> one word a lane, coalesced
         pack(weight.data, order="fragment")       rows -> the registers of a lane, 16 bytes a step
         pack(tokens, gather="on_load")            rows are picked by `selection` while copying
+        pack(tokens, gather="before")             a kernel of its own packs the rows of all experts
         """
         name = self._operand("pack", operand, ("weight.metadata", "weight.data", "tokens"))
         word, allowed = (
-            (gather, "gather='on_load'") if name == "tokens" else (order, "order='fragment'")
+            (gather, "gather='on_load' or 'before'")
+            if name == "tokens"
+            else (order, "order='fragment'")
         )
-        if word != allowed.split("'")[1] or (order is not None and gather is not None):
+        if word not in allowed.split("'")[1::2] or (order is not None and gather is not None):
             raise self._refuse(
                 "pack", f"pack({name}) got order={order!r}, gather={gather!r}", f"use {allowed}"
             )
