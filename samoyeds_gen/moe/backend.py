@@ -1,0 +1,100 @@
+"""What a layer asks of the machine: four steps, and who carries them out on which device.
+
+Decides the steps' arrays; `on_reference` computes them on a CPU, `on_kernels` with the generated
+kernels on a GPU.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+
+from samoyeds_gen.errors import ModelError
+from samoyeds_gen.formats import SparseWeight
+from samoyeds_gen.formats.arrays import Array
+from samoyeds_gen.language import Routed, Routing
+
+BACKENDS = ("auto", "reference", "kernels")
+
+
+class Backend(Protocol):
+    """Steps of a layer call. Arrays are tensors of one device; nothing waits for the device."""
+
+    def route(
+        self, routing: Routing, logits: Array, bias: Array | None, shared_weight: Array | None
+    ) -> Routed:
+        """Choose experts for `logits` [T, E], a float type, and sort the tokens by expert.
+
+        `bias` float32 [E] is given where the routing has one; `shared_weight` float32 [T] weighs
+        the shared experts, 1 without it.
+        """
+
+    def sort(
+        self, routing: Routing, experts: Array, weights: Array, shared_weight: Array | None
+    ) -> Routed:
+        """Sort tokens by `experts` int32 or int64 [T, k] chosen elsewhere, `weights` float."""
+
+    def multiply(
+        self,
+        w: SparseWeight,
+        tokens: Array,
+        *,
+        experts: int = 1,
+        routed: Routed | None = None,
+        gathered: bool = False,
+        scaled: bool = False,
+        bias: Array | None = None,
+        activation: str | None = None,
+        gated: bool = False,
+    ) -> Array:
+        """tokens [., k] of the weight's type times the weights of `experts` experts, stacked in w.
+
+        Without `routed`, all rows meet the one expert. With it, row i of the result belongs to
+        slot i: `gathered` takes the token of the slot, else row i of `tokens`; `scaled` multiplies
+        by the slot's weight. `gated` weights interleave gate and up by `gate_block` rows: the
+        result is activation(gate) * up, half as wide. Sums and epilogue are float32, the result has
+        the weight's type.
+        """
+
+    def combine(self, y: Array, slots: Array) -> Array:
+        """Sum of each token's rows: y [slots, h], slots int32 [T, K] -> [T, h], in float32."""
+
+
+_forced = "auto"
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Let layers called inside run on "reference" or "kernels" whatever the device; "auto" ends it.
+
+    Kernels run in the simulator for tensors on a CPU, which takes its time. Raises ModelError for
+    another name. For tests and comparisons: not for compiled models, which keep what they were
+    traced with.
+    """
+    global _forced
+    if name not in BACKENDS:
+        raise ModelError(
+            f"backend {name!r} is not one of {', '.join(BACKENDS)}", remedy="choose one of them"
+        )
+    before, _forced = _forced, name
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+def backend_of(device: torch.device) -> Backend:
+    """The backend for tensors on `device`: kernels on a CUDA device, else the reference."""
+    if runs_kernels(device):
+        from samoyeds_gen.moe.on_kernels import KERNELS
+
+        return KERNELS
+    from samoyeds_gen.moe.on_reference import REFERENCE
+
+    return REFERENCE
+
+
+def runs_kernels(device: torch.device) -> bool:
+    """Whether layers on `device` run generated kernels."""
+    return _forced == "kernels" or (_forced == "auto" and device.type == "cuda")

@@ -1,0 +1,183 @@
+"""All experts of a Mixture-of-Experts layer as two stacked Samoyeds weights.
+
+Decides how experts are stacked; routing is layer.py's.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from samoyeds_gen.errors import ModelError
+from samoyeds_gen.formats import SparseWeight, gate_block, interleave_rows, stack_weights, take_rows
+from samoyeds_gen.formats.arrays import Array
+from samoyeds_gen.language import Routing
+from samoyeds_gen.moe import ops
+from samoyeds_gen.moe.linear import check_pair, dense_mlp, rows_of
+from samoyeds_gen.moe.stored import KeepsTypes, StoredWeight
+
+INTEGERS = (torch.int32, torch.int64)
+
+
+class SparseExperts(KeepsTypes):
+    """Sum over a token's experts of weight * down(activation(gate x) * up x).
+
+    `experts(tokens [T, k], chosen int [T, top], weights float [T, top])` gives [T, k] of the
+    tokens' type; experts' MLPs may be not gated: down(activation(up x)). The last `shared` of the
+    `count + shared` stacked MLPs see every token, with weight 1 or `shared_weight` float [T].
+
+    `up` is a SparseWeight [(count + shared) * 2 I, k], gate and up of each expert interleaved by
+    `gate_block` rows ([.. * I, k] when not gated), `down` [(count + shared) * k, I]. Outputs of an
+    expert are rounded to the weight's type, and summed in float32 in a fixed order.
+    """
+
+    def __init__(
+        self,
+        up: SparseWeight,
+        down: SparseWeight,
+        *,
+        count: int,
+        shared: int = 0,
+        activation: str = "silu",
+        gated: bool = True,
+    ) -> None:
+        super().__init__()
+        if count < 1 or shared < 0:
+            raise ModelError(
+                f"{count} experts and {shared} shared ones are not a layer",
+                remedy="pass at least one expert",
+            )
+        check_pair(up, down, count + shared, activation, gated)
+        self.count = count
+        self.shared = shared
+        self.activation = activation
+        self.gated = gated
+        self.up_proj = StoredWeight(up)
+        self.down_proj = StoredWeight(down)
+
+    @classmethod
+    def of(
+        cls,
+        gates: Sequence[SparseWeight] | None,
+        ups: Sequence[SparseWeight],
+        downs: Sequence[SparseWeight],
+        *,
+        shared: int = 0,
+        activation: str = "silu",
+    ) -> "SparseExperts":
+        """Stack the weights of single experts: gates (None: not gated), ups [I, k], downs [k, I].
+
+        The last `shared` of them are shared experts.
+        """
+        firsts = list(ups)
+        if gates is not None:
+            block = gate_block(ups[0].format)
+            firsts = [interleave_rows(g, u, block) for g, u in zip(gates, ups, strict=True)]
+        return cls(
+            stack_weights(firsts),
+            stack_weights(downs),
+            count=len(ups) - shared,
+            shared=shared,
+            activation=activation,
+            gated=gates is not None,
+        )
+
+    def forward(
+        self,
+        tokens: Array,
+        chosen: Array,
+        weights: Array,
+        shared_weight: Array | None = None,
+    ) -> Array:
+        """See the class."""
+        rows = rows_of(tokens, self.up_proj.shape[1], self.up_proj.data)
+        self._check(rows, chosen, weights, shared_weight)
+        call = ops.experts_op if torch.compiler.is_compiling() else ops.experts
+        routing = self._routing(chosen.shape[1])
+        y = call(rows, chosen, weights, shared_weight, routing, *self._weights())
+        return y.to(tokens.dtype).reshape(tokens.shape)
+
+    def routed(
+        self,
+        tokens: Array,
+        logits: Array,
+        routing: Routing,
+        bias: Array | None = None,
+        shared_weight: Array | None = None,
+    ) -> Array:
+        """The same with experts chosen by `logits` float [T, count] as `routing` says.
+
+        `bias` float32 [count] is given where the routing has one.
+        """
+        rows = rows_of(tokens, self.up_proj.shape[1], self.up_proj.data)
+        call = ops.routed_experts_op if torch.compiler.is_compiling() else ops.routed_experts
+        rule = ops.spelled(routing)
+        y = call(rows, logits, bias, shared_weight, rule, *self._weights())
+        return y.to(tokens.dtype).reshape(tokens.shape)
+
+    def dense(self, expert: int) -> tuple[Array | None, Array, Array]:
+        """Gate (None when not gated) and up [I, k], and down [k, I] of one expert, decoded.
+
+        Shared experts come behind the `count` routed ones.
+        """
+        up, down = (
+            take_rows(w, expert * rows, (expert + 1) * rows)
+            for w in (self.up_proj.sparse(), self.down_proj.sparse())
+            for rows in (w.shape[0] // (self.count + self.shared),)
+        )
+        return dense_mlp(up, down, self.gated)
+
+    def extra_repr(self) -> str:
+        """What print(model) says."""
+        more = f" and {self.shared} shared" if self.shared else ""
+        return f"{self.count} experts{more}, {self.activation}, gated={self.gated}"
+
+    def _weights(self) -> tuple[Any, ...]:
+        up, down = self.up_proj, self.down_proj
+        return (
+            up.tensors(),
+            up.numbers(),
+            down.tensors(),
+            down.numbers(),
+            self.activation,
+            self.gated,
+        )
+
+    def _routing(self, top_k: int) -> str:
+        """What sorting needs to know, spelled."""
+        return _plain_routing(self.count, top_k, self.shared)
+
+    def _check(
+        self, rows: Array, chosen: Array, weights: Array, shared_weight: Array | None
+    ) -> None:
+        t = rows.shape[0]
+        if chosen.ndim != 2 or chosen.shape[0] != t or chosen.dtype not in INTEGERS:
+            raise ModelError(
+                f"chosen is {chosen.dtype} {list(chosen.shape)}, but int32 or int64 [{t}, top] is "
+                "required",
+                remedy="pass the experts of each token",
+            )
+        if weights.shape != chosen.shape or not weights.is_floating_point():
+            raise ModelError(
+                f"weights is {weights.dtype} {list(weights.shape)}, but a float type and "
+                f"{list(chosen.shape)} are required",
+                remedy="pass the routing weight of each chosen expert",
+            )
+        if shared_weight is not None and (tuple(shared_weight.shape) != (t,) or not self.shared):
+            raise ModelError(
+                f"shared_weight has shape {list(shared_weight.shape)}, but the layer has "
+                f"{self.shared} shared experts and {t} tokens",
+                remedy="pass one weight per token to a layer with shared experts",
+            )
+        if chosen.device != rows.device or weights.device != rows.device:
+            raise ModelError(
+                f"tokens, chosen and weights are on {rows.device}, {chosen.device} and "
+                f"{weights.device}, but one device is required",
+                remedy="move them together",
+            )
+
+
+@lru_cache(maxsize=256)
+def _plain_routing(experts: int, top_k: int, shared: int) -> str:
+    return ops.spelled(Routing(experts, top_k, "softmax_topk", False, shared=shared))

@@ -1,0 +1,148 @@
+"""Layer calls as torch operators: what torch.compile traces, with shapes and types it may rely on.
+
+Decides the operators' schemas. Each is handed the buffers of its weights and the five numbers of
+their headers; outside of a trace the layers call the functions here without the detour.
+"""
+
+import json
+from dataclasses import asdict
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from samoyeds_gen.formats import Format, SparseWeight
+from samoyeds_gen.language import Routed, Routing
+from samoyeds_gen.moe.backend import Backend, backend_of
+from samoyeds_gen.moe.stored import weight_over
+
+
+def linear(tokens: Tensor, weight: list[Tensor], numbers: list[int], bias: Tensor | None) -> Tensor:
+    """tokens [T, k] of the weight's type -> [T, m]; `bias` float32 [m]."""
+    w = _weight(weight, numbers)
+    return backend_of(tokens.device).multiply(w, tokens, bias=bias)
+
+
+def mlp(
+    tokens: Tensor,
+    up: list[Tensor],
+    up_numbers: list[int],
+    down: list[Tensor],
+    down_numbers: list[int],
+    activation: str,
+    gated: bool,
+) -> Tensor:
+    """tokens [T, k] through one MLP -> [T, k]."""
+    backend = backend_of(tokens.device)
+    wide = backend.multiply(_weight(up, up_numbers), tokens, activation=activation, gated=gated)
+    return backend.multiply(_weight(down, down_numbers), wide)
+
+
+def experts(
+    tokens: Tensor,
+    chosen: Tensor,
+    weights: Tensor,
+    shared_weight: Tensor | None,
+    routing: str,
+    up: list[Tensor],
+    up_numbers: list[int],
+    down: list[Tensor],
+    down_numbers: list[int],
+    activation: str,
+    gated: bool,
+) -> Tensor:
+    """tokens [T, k], chosen int [T, top], weights float [T, top] -> combined outputs [T, k].
+
+    Of `routing` (spelled) the numbers of experts count: routed ones, then shared ones, are stacked
+    in `up` and in `down`. Every token goes to the shared ones, with weight 1 or `shared_weight`
+    float32 [T].
+    """
+    backend = backend_of(tokens.device)
+    routed = backend.sort(parsed(routing), chosen, weights, shared_weight)
+    ends = (_weight(up, up_numbers), _weight(down, down_numbers))
+    return _through(backend, tokens, routed, *ends, activation, gated)
+
+
+def routed_experts(
+    tokens: Tensor,
+    logits: Tensor,
+    bias: Tensor | None,
+    shared_weight: Tensor | None,
+    routing: str,
+    up: list[Tensor],
+    up_numbers: list[int],
+    down: list[Tensor],
+    down_numbers: list[int],
+    activation: str,
+    gated: bool,
+) -> Tensor:
+    """`experts`, chosen by `logits` [T, experts] and `bias` float32 [experts] as `routing` says."""
+    backend = backend_of(tokens.device)
+    routed = backend.route(parsed(routing), logits, bias, shared_weight)
+    ends = (_weight(up, up_numbers), _weight(down, down_numbers))
+    return _through(backend, tokens, routed, *ends, activation, gated)
+
+
+def _through(
+    backend: Backend,
+    tokens: Tensor,
+    routed: Routed,
+    up: SparseWeight,
+    down: SparseWeight,
+    activation: str,
+    gated: bool,
+) -> Tensor:
+    count = routed.offsets.shape[0] - 1
+    wide = backend.multiply(
+        up,
+        tokens,
+        experts=count,
+        routed=routed,
+        gathered=True,
+        activation=activation,
+        gated=gated,
+    )
+    narrow = backend.multiply(down, wide, experts=count, routed=routed, scaled=True)
+    return backend.combine(narrow, routed.slots)
+
+
+@lru_cache(maxsize=256)
+def spelled(routing: Routing) -> str:
+    """A routing as text, which an operator takes."""
+    return json.dumps(asdict(routing))
+
+
+@lru_cache(maxsize=256)
+def parsed(text: str) -> Routing:
+    """Read `spelled` back."""
+    return Routing(**json.loads(text))
+
+
+def _weight(tensors: list[Tensor], numbers: list[int]) -> SparseWeight:
+    n, m, v, rows, columns = numbers
+    return weight_over(tensors, _format(n, m, v), (rows, columns))
+
+
+_format = lru_cache(maxsize=None)(Format)
+
+
+def _like_linear(
+    tokens: Tensor, weight: list[Tensor], numbers: list[int], bias: Tensor | None
+) -> Tensor:
+    return tokens.new_empty(tokens.shape[0], numbers[3])
+
+
+def _like_tokens(tokens: Tensor, *_: object) -> Tensor:
+    return torch.empty_like(tokens, memory_format=torch.contiguous_format)
+
+
+_define = torch.library.custom_op
+
+linear_op = _define("samoyeds_gen::linear", linear, mutates_args=())
+linear_op.register_fake(_like_linear)
+mlp_op = _define("samoyeds_gen::mlp", mlp, mutates_args=())
+mlp_op.register_fake(_like_tokens)
+experts_op = _define("samoyeds_gen::experts", experts, mutates_args=())
+experts_op.register_fake(_like_tokens)
+routed_experts_op = _define("samoyeds_gen::routed_experts", routed_experts, mutates_args=())
+routed_experts_op.register_fake(_like_tokens)
