@@ -19,6 +19,7 @@ REGISTERS = {2: (240, 24), 3: (160, 32), 4: (112, 32)}
 GATHER_REGISTERS = {2: (232, 40), 3: (160, 32), 4: (104, 56)}
 CLUSTER_REGISTERS = {2: (232, 40), 3: (152, 56), 4: (104, 56)}
 OVERHEAD_REGISTERS = 24  # addresses, counters and words of a consumer with two rows a block
+FRAGMENT_REGISTERS = 4  # where fragments of this tile and of the next one lie
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,7 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
     selectors = 2 * max(0, f.m - 2) if prefix else 0  # those of two rows a block are overhead
     in_registers = fold == "expand" or schedule.stationary.weight == "registers"
     words_held = selectors + (max(1, buffers) * tile.k // 8 if in_registers else 0)
+    words_held += FRAGMENT_REGISTERS if streamed else 0
     cluster = 1 if gathered else schedule.cluster.m
     registers = GATHER_REGISTERS if gathered else REGISTERS
     if cluster > 1 or schedule.split.k > 1:

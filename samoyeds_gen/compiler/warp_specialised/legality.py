@@ -256,7 +256,7 @@ def warpgroup_registers(case: Case) -> Violation | None:
     return Violation(
         f"about {g.registers} registers a thread are needed, {g.consumer_registers} are there for "
         f"{g.consumers} warpgroups beside a producer",
-        "use a smaller tile n",
+        "use a smaller tile n" + (", or fewer fragments" if g.fragment_buffers > 1 else ""),
         "tile",
     )
 
