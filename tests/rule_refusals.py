@@ -157,8 +157,11 @@ RULE_ROWS = [
 HOPPER_ROWS = [
     hopper("warpgroup-matrix", "copies by tma feed warpgroups, mma_sp_m16n8k32 is a warp's matrix step; use atoms.WGMMA_SP_M64K32, or copy=atoms.CP_ASYNC_16B", tensorize="mma_sp_m16n8k32"),
     hopper("atom-target", "wgmma_sp_m64k32 exists on sm_90a alone, the target is sm_100a; choose the target sm_90a, or another atom", on="sm_100a", target="sm_80"),
-    hopper("warpgroups", "6 x 1 warps are not two to four warpgroups of 4 x 1 warps; use warps(m=8, 12 or 16, n=1)", warps=Warps(6, 1)),
-    hopper("warpgroups", "4 x 2 warps are not two to four warpgroups of 4 x 1 warps; use warps(m=8, 12 or 16, n=1)", warps=Warps(4, 2)),
+    hopper("warpgroups", "6 x 1 warps are not one to four warpgroups of 4 x 1 warps; use warps(m=4, 8, 12 or 16, n=1)", warps=Warps(6, 1)),
+    hopper("warpgroups", "4 x 2 warps are not one to four warpgroups of 4 x 1 warps; use warps(m=4, 8, 12 or 16, n=1)", warps=Warps(4, 2)),
+    hopper("warpgroups", "20 x 1 warps are not one to four warpgroups of 4 x 1 warps; use warps(m=4, 8, 12 or 16, n=1)", warps=Warps(20, 1)),
+    hopper("warpgroup-turns", "overlap turns=True with one warpgroup, which has nobody to take turns with; leave turns out, or use more warps", warps=Warps(4, 1), tile=Tile(128, 192, 128), overlap=Overlap(1, True)),
+    hopper("warpgroup-registers", "about 280 registers a thread are needed, 255 are there for 1 warpgroup beside a producer; use a smaller tile n", warps=Warps(4, 1), tile=Tile(128, 256, 128)),
     hopper("warpgroup-fold", "fold exchange moves accumulators, which wgmma keeps in place; use fold='prefix' or fold='expand'", stationary=Stationary("exchange")),
     hopper("warpgroup-fold", "fold prefix needs N = 1, the format is (2,4,64); use fold='expand'", format=Format(2, 4, 64)),
     hopper("warpgroup-tile-k", "tile k=192 is not 64 or 128; use k=64 or k=128", tile=Tile(256, 192, 192)),

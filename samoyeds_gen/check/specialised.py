@@ -32,7 +32,7 @@ def specialised(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Sc
     k = draw(st.sampled_from((64, 128)))
     adds = f.n == 1 and f.v % 32 == 0 and (f.v % k == 0 or k % f.v == 0) and not f.plain
     fold: Fold = draw(st.sampled_from(("prefix", "prefix", "expand"))) if adds else "expand"
-    consumers, parts = draw(st.integers(2, 4)), draw(st.sampled_from((1, 2, 3)))
+    consumers, parts = draw(st.integers(1, 4)), draw(st.sampled_from((1, 2, 3)))
     cluster, split = draw(st.sampled_from(GROUPS))
     step = 8 * lcm(parts, cluster)
     tokens = step * draw(st.integers(1, max(1, MOST_TOKENS * most // step)))
@@ -52,7 +52,7 @@ def specialised(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Sc
             stages=draw(st.integers(2, 4)),
             fragments=draw(st.integers(1, 4)) if streamed else 2,
         ),
-        overlap=Overlap(parts, draw(st.booleans())),
+        overlap=Overlap(parts, draw(st.booleans()) and consumers > 1),
         cluster=Cluster(cluster),
         split=Split(split),
         epilogue=Epilogue(draw(st.sampled_from(slices))),

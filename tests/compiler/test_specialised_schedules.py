@@ -252,7 +252,9 @@ BREAKS = {
     "warps side by side": (
         lambda s: replace(s, warps=Warps(s.warps.m, 2)), ("warpgroups", "warps-count")),
     "half a warpgroup": (lambda s: replace(s, warps=Warps(s.warps.m - 2, 1)), ("warpgroups",)),
-    "one warpgroup": (lambda s: replace(s, warps=Warps(4, 1)), ("warpgroups",)),
+    "five warpgroups": (lambda s: replace(s, warps=Warps(20, 1)), ("warpgroups",)),
+    "turns of one warpgroup": (
+        lambda s: replace(s, warps=Warps(4, 1), overlap=Overlap(1, True)), ("warpgroup-turns",)),
     "rows of half a warpgroup": (
         lambda s: replace(s, tile=replace(s.tile, m=s.tile.m - 32)), ("warpgroup-tile-m",)),
     "half a group of tokens": (

@@ -22,16 +22,18 @@ from samoyeds_gen.tune.machines import Machine
 from samoyeds_gen.tune.shapes.plain import streamed_bytes, unit_rows
 from samoyeds_gen.tune.suites import Shape
 
-WARPGROUPS = (2, 3, 4)
-TILE_N = (16, 32, 48, 64, 96, 128, 160, 176, 192, 200, 208, 256)
+WARPGROUPS = (1, 2, 3, 4)
+TILE_N = (16, 24, 32, 48, 64, 96, 128, 160, 176, 192, 200, 208, 256)
 TILE_K = (64, 128)
-STAGES = (2, 3, 4, 5, 6)
+STAGES = (2, 3, 4, 5, 6, 8)
 SPLITS = (1, 2)
 TURNS = (False, True)
 CLUSTERS = ((1, 1), (2, 1), (1, 2), (1, 4), (1, 8))  # CTAs that share tokens, or the columns of k
 GROUPS = (8, 16, 32)
 SLICES = (8, 16)
 FRAGMENTS = (1, 2)  # stages of weight on their way from memory to registers
+
+FEW_TOKENS = 64  # of a tile, up to which one warpgroup alone or a ring of more than six pay
 
 SHARPNESS = 8.0  # a prototype's rates at V = 32, 64 and 128 fit within a tenth
 FOLD_CLOCKS = 1.8  # that the matrix unit waits for each clock of the fold's additions,
@@ -62,6 +64,8 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
         streamed = fetch.pack.data == "fragment"
         if streamed and split > 1:
             continue  # nothing is added that a second part of the tokens could hide
+        if n > FEW_TOKENS and (groups == 1 or stages > 6):
+            continue
         swizzle = layouts.LINEAR if streamed else layouts.swizzle_for_row(k)
         yield replace(
             fetch,
