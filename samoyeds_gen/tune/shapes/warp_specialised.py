@@ -125,6 +125,7 @@ def demand(
         drain=EPILOGUE + (EXCHANGE + parts / EXCHANGED_PER_CLOCK if g.split > 1 else 0),
         streamed=streamed_bytes(schedule, problem, shape, machine),
         sharpness=SHARPNESS,
+        cluster=g.cluster * g.split,
     )
 
 
