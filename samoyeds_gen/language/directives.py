@@ -74,7 +74,8 @@ class Directives:
         tile 64 x 16, warps(m=2, n=1, k=4)     ->   4 warps own the same 32 x 16 and take turns in k
 
         Legal when every warp owns whole fragments of the matrix atom, and at most 32 warps. The
-        stream takes warps along k, whose sums are added in order, and none along n.
+        stream takes warps along k, whose sums are added in order, and none along n. Pipelines with
+        warpgroups take one to four of them, each 4 warps along m.
         """
         self._set(
             "warps",

@@ -19,7 +19,7 @@ from samoyeds_gen.language import (
     make_ssmm,
     target_named,
 )
-from samoyeds_gen.language.schedule import Cluster, Layout, Split, Stationary
+from samoyeds_gen.language.schedule import Cluster, Layout, Pack, Split, Stationary
 
 FILES = sorted(asset_directory("templates").glob("*.jinja"))
 NAMES = [path.name for path in FILES]
@@ -178,7 +178,17 @@ def warpgroup_kernels():
                 yield emit(compile_plan(schedule, made))
                 if format.plain:
                     weight = replace(schedule.stationary, weight="registers")
-                    yield emit(compile_plan(replace(schedule, stationary=weight), made))
+                    from_ring = replace(schedule, stationary=weight)
+                    yield emit(compile_plan(from_ring, made))
+                    layout, pack = replace(base.layout, weight="linear"), Pack(data="fragment")
+                    streamed = replace(
+                        from_ring,
+                        tile=replace(tile, n=80),
+                        layout=layout,
+                        pack=pack,
+                        pipeline=replace(base.pipeline, stages=4),
+                    )
+                    yield emit(compile_plan(streamed, made))
 
 
 def test_every_macro_is_used():
