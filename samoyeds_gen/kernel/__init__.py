@@ -2,7 +2,8 @@
 
 from samoyeds_gen.kernel.arguments import Call, describe_call
 from samoyeds_gen.kernel.choice import Choice, given
-from samoyeds_gen.kernel.grouped import GroupedKernel, compile_grouped
+from samoyeds_gen.kernel.experts import ExpertsCall
+from samoyeds_gen.kernel.grouped import GroupedKernel, compile_grouped, grouped_kernel
 from samoyeds_gen.kernel.kernel import (
     Device,
     Kernel,
@@ -19,6 +20,7 @@ __all__ = [
     "Call",
     "Choice",
     "Device",
+    "ExpertsCall",
     "GroupedKernel",
     "Kernel",
     "Variant",
@@ -28,6 +30,7 @@ __all__ = [
     "compile_grouped",
     "describe_call",
     "given",
+    "grouped_kernel",
     "share_packings",
     "streamed_bytes",
 ]

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from samoyeds_gen.formats import Format, SparseWeight
-from samoyeds_gen.language import Routed, Routing
-from samoyeds_gen.moe.backend import Backend, backend_of
+from samoyeds_gen.language import Routing
+from samoyeds_gen.moe.backend import Given, backend_of
 from samoyeds_gen.moe.stored import weight_over
 
 
@@ -57,10 +57,10 @@ def experts(
     in `up` and in `down`. Every token goes to the shared ones, with weight 1 or `shared_weight`
     float32 [T].
     """
-    backend = backend_of(tokens.device)
-    routed = backend.sort(parsed(routing), chosen, weights, shared_weight)
+    given = Given(experts=chosen, weights=weights, shared_weight=shared_weight)
     ends = (_weight(up, up_numbers), _weight(down, down_numbers))
-    return _through(backend, tokens, routed, *ends, activation, gated)
+    layer = backend_of(tokens.device).layer
+    return layer(parsed(routing), tokens, given, *ends, activation, gated)
 
 
 def routed_experts(
@@ -77,33 +77,10 @@ def routed_experts(
     gated: bool,
 ) -> Tensor:
     """`experts`, chosen by `logits` [T, experts] and `bias` float32 [experts] as `routing` says."""
-    backend = backend_of(tokens.device)
-    routed = backend.route(parsed(routing), logits, bias, shared_weight)
+    given = Given(logits=logits, bias=bias, shared_weight=shared_weight)
     ends = (_weight(up, up_numbers), _weight(down, down_numbers))
-    return _through(backend, tokens, routed, *ends, activation, gated)
-
-
-def _through(
-    backend: Backend,
-    tokens: Tensor,
-    routed: Routed,
-    up: SparseWeight,
-    down: SparseWeight,
-    activation: str,
-    gated: bool,
-) -> Tensor:
-    count = routed.offsets.shape[0] - 1
-    wide = backend.multiply(
-        up,
-        tokens,
-        experts=count,
-        routed=routed,
-        gathered=True,
-        activation=activation,
-        gated=gated,
-    )
-    narrow = backend.multiply(down, wide, experts=count, routed=routed, scaled=True)
-    return backend.combine(narrow, routed.slots)
+    layer = backend_of(tokens.device).layer
+    return layer(parsed(routing), tokens, given, *ends, activation, gated)
 
 
 @lru_cache(maxsize=256)

@@ -198,6 +198,13 @@ class PreparedLaunch:
         frame.arguments.replace_pointer(position, address)
         kernel.queue(frame, stream)
 
+    def with_pointers(self, pointers: Sequence[tuple[int, int]], stream: int) -> None:
+        """Queue it on `stream` with pointer arguments, as (position, address), replaced."""
+        replace = self._frame.arguments.replace_pointer
+        for position, address in pointers:
+            replace(position, address)
+        self._kernel.queue(self._frame, stream)
+
 
 class _Frame:
     """What one thread reuses between launches of one kernel: packed arguments and launch config."""
