@@ -60,7 +60,7 @@ class SparseWeight:
             )
         places = {
             (is_tensor(array), str(getattr(array, "device", "cpu")))
-            for array in self._arrays().values()
+            for array in self.arrays().values()
         }
         if len(places) > 1:
             raise FormatError(
@@ -79,7 +79,7 @@ class SparseWeight:
         mine = (self.format, self.dtype, self.shape)
         if mine != (other.format, other.dtype, other.shape):
             return False
-        left, right = self.numpy()._arrays(), other.numpy()._arrays()
+        left, right = self.numpy().arrays(), other.numpy().arrays()
         return all(left[name].tobytes() == right[name].tobytes() for name in left)
 
     __hash__ = None  # type: ignore[assignment]
@@ -87,7 +87,7 @@ class SparseWeight:
     @property
     def nbytes(self) -> int:
         """Bytes of data, metadata and indices together."""
-        return sum(int(array.nbytes) for array in self._arrays().values())
+        return sum(int(array.nbytes) for array in self.arrays().values())
 
     @property
     def positions(self) -> Array:
@@ -117,11 +117,11 @@ class SparseWeight:
         """Return the same weight with numpy arrays: itself when it already has them."""
         if not is_tensor(self.data):
             return self
-        return replace(self, **{name: to_numpy(array) for name, array in self._arrays().items()})
+        return replace(self, **{name: to_numpy(array) for name, array in self.arrays().items()})
 
     def torch(self, device: Device = "cpu") -> "SparseWeight":
         """Return the same weight as torch tensors on `device`; needs torch."""
-        arrays = self._arrays().items()
+        arrays = self.arrays().items()
         return replace(self, **{name: to_torch(array, device) for name, array in arrays})
 
     def derived(self, key: Hashable, build: Callable[["SparseWeight"], T]) -> T:
@@ -139,9 +139,10 @@ class SparseWeight:
         The file appears by rename, so a reader never sees half of it. Raises FormatError when the
         path cannot be written.
         """
-        storage.write(path, self.format, self.dtype, self.shape, self.numpy()._arrays())
+        storage.write(path, self.format, self.dtype, self.shape, self.numpy().arrays())
 
-    def _arrays(self) -> dict[str, Array]:
+    def arrays(self) -> dict[str, Array]:
+        """The arrays that are stored, by name: data, metadata and, unless plain 2:4, indices."""
         arrays = {"data": self.data, "metadata": self.metadata}
         return arrays if self.indices is None else {**arrays, "indices": self.indices}
 

@@ -17,7 +17,7 @@ from samoyeds_gen.kernel.packing import on_device
 from samoyeds_gen.kernel.routing_steps import DTYPES, Order, order_of_combine
 from samoyeds_gen.kernel.simulated import ROW_ALIGNMENT
 from samoyeds_gen.language import Routed, Target
-from samoyeds_gen.runtime import LoadedKernel, device_info, tensor_map
+from samoyeds_gen.runtime import LoadedKernel, PreparedSequence, device_info, tensor_map
 
 ALIGNMENT = 256  # bytes at which intermediate arrays start
 COUNTS = "counts"
@@ -94,7 +94,8 @@ class ExpertsCall:
         self._shape = (tokens, lower.shape[0] // self._experts)
         self._arrays = Arrays()
         self._stages: list[Stage] = []
-        self._prepared: list[tuple[Any, list[tuple[int, str]]]] = []
+        self._sequence: PreparedSequence | None = None
+        self._outer: list[tuple[str, int, int]] = []  # name, launch and position
         self._base = -1
         choices = order.shapes["slots"][1]
         self._route(order, dict(numbers))
@@ -115,19 +116,22 @@ class ExpertsCall:
         base = workspace.data_ptr()
         addresses = {name: array.data_ptr() for name, array in arrays.items()}
         addresses["out"] = out.data_ptr()
-        if base != self._base:
-            self._pack(base, addresses)
-        stream = int(torch._C._cuda_getCurrentRawStream(self._device))
-        for prepared, outer in self._prepared:
-            prepared.with_pointers([(at, addresses[name]) for at, name in outer], stream)
+        sequence = self._sequence
+        if base != self._base or sequence is None:
+            sequence = self._pack(base, addresses)
+        else:
+            for name, launch, position in self._outer:
+                sequence.replace_pointer(launch, position, addresses[name])
+        sequence(int(torch._C._cuda_getCurrentRawStream(self._device)))
         return out
 
-    def _pack(self, base: int, addresses: Mapping[str, int]) -> None:
+    def _pack(self, base: int, addresses: Mapping[str, int]) -> PreparedSequence:
         """Prepare every launch with intermediate arrays in the allocation at `base`."""
         inner = {name: base + offset for name, offset in self._arrays.offsets.items()}
-        self._prepared = []
-        for stage in self._stages:
-            values, outer = [], []
+        launches = []
+        self._outer = []
+        for at, stage in enumerate(self._stages):
+            values = []
             for position, each in enumerate(stage.arguments):
                 value = each
                 if isinstance(each, MapOf):
@@ -135,11 +139,12 @@ class ExpertsCall:
                 elif isinstance(each, str):
                     value = inner[each] if each in inner else addresses[each]
                     if each not in inner:
-                        outer.append((position, each))
+                        self._outer.append((each, at, position))
                 values.append(value)
-            prepared = stage.loaded.prepare(stage.grid, stage.threads, values)
-            self._prepared.append((prepared, outer))
+            launches.append(stage.loaded.prepare(stage.grid, stage.threads, values))
         self._base = base
+        self._sequence = PreparedSequence(launches)
+        return self._sequence
 
     def _route(self, order: Order, numbers: dict[str, int]) -> None:
         for name, dtype in zip(Routed._fields, DTYPES, strict=True):

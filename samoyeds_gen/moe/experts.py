@@ -4,7 +4,6 @@ Decides how experts are stacked; routing is layer.py's.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -14,7 +13,8 @@ from samoyeds_gen.formats import SparseWeight, gate_block, interleave_rows, stac
 from samoyeds_gen.formats.arrays import Array
 from samoyeds_gen.language import Routing
 from samoyeds_gen.moe import ops
-from samoyeds_gen.moe.linear import check_pair, dense_mlp, rows_of
+from samoyeds_gen.moe.backend import Given, backend_of
+from samoyeds_gen.moe.linear import check_pair, dense_mlp, like, rows_of
 from samoyeds_gen.moe.stored import KeepsTypes, StoredWeight
 
 INTEGERS = (torch.int32, torch.int64)
@@ -91,12 +91,19 @@ class SparseExperts(KeepsTypes):
         shared_weight: Array | None = None,
     ) -> Array:
         """See the class."""
-        rows = rows_of(tokens, self.up_proj.shape[1], self.up_proj.data)
+        up, down = self.up_proj, self.down_proj
+        rows = rows_of(tokens, up.shape[1], up.data)
         self._check(rows, chosen, weights, shared_weight)
-        call = ops.experts_op if torch.compiler.is_compiling() else ops.experts
-        routing = self._routing(chosen.shape[1])
-        y = call(rows, chosen, weights, shared_weight, routing, *self._weights())
-        return y.to(tokens.dtype).reshape(tokens.shape)
+        if ops.traced(rows):
+            y = ops.experts_op(
+                rows, chosen, weights, shared_weight, self.count, self.shared, *self._weights()
+            )
+        else:
+            rule = ops.sorting(self.count, chosen.shape[1], self.shared)
+            given = Given(None, None, chosen, weights, shared_weight)
+            ends = (up.sparse(), down.sparse(), self.activation, self.gated)
+            y = backend_of(rows.device).layer(rule, rows, given, *ends)
+        return like(y, tokens)
 
     def routed(
         self,
@@ -105,16 +112,23 @@ class SparseExperts(KeepsTypes):
         routing: Routing,
         bias: Array | None = None,
         shared_weight: Array | None = None,
+        rule: str | None = None,
     ) -> Array:
         """The same with experts chosen by `logits` float [T, count] as `routing` says.
 
-        `bias` float32 [count] is given where the routing has one.
+        `bias` float32 [count] is given where the routing has one. `rule` is `ops.spelled(routing)`,
+        for those who are traced and cannot spell.
         """
-        rows = rows_of(tokens, self.up_proj.shape[1], self.up_proj.data)
-        call = ops.routed_experts_op if torch.compiler.is_compiling() else ops.routed_experts
-        rule = ops.spelled(routing)
-        y = call(rows, logits, bias, shared_weight, rule, *self._weights())
-        return y.to(tokens.dtype).reshape(tokens.shape)
+        up, down = self.up_proj, self.down_proj
+        rows = rows_of(tokens, up.shape[1], up.data)
+        if ops.traced(rows):
+            rule = ops.spelled(routing) if rule is None else rule
+            y = ops.routed_experts_op(rows, logits, bias, shared_weight, rule, *self._weights())
+        else:
+            given = Given(logits, bias, None, None, shared_weight)
+            ends = (up.sparse(), down.sparse(), self.activation, self.gated)
+            y = backend_of(rows.device).layer(routing, rows, given, *ends)
+        return like(y, tokens)
 
     def dense(self, expert: int) -> tuple[Array | None, Array, Array]:
         """Gate (None when not gated) and up [I, k], and down [k, I] of one expert, decoded.
@@ -144,10 +158,6 @@ class SparseExperts(KeepsTypes):
             self.gated,
         )
 
-    def _routing(self, top_k: int) -> str:
-        """What sorting needs to know, spelled."""
-        return _plain_routing(self.count, top_k, self.shared)
-
     def _check(
         self, rows: Array, chosen: Array, weights: Array, shared_weight: Array | None
     ) -> None:
@@ -176,8 +186,3 @@ class SparseExperts(KeepsTypes):
                 f"{weights.device}, but one device is required",
                 remedy="move them together",
             )
-
-
-@lru_cache(maxsize=256)
-def _plain_routing(experts: int, top_k: int, shared: int) -> str:
-    return ops.spelled(Routing(experts, top_k, "softmax_topk", False, shared=shared))

@@ -9,6 +9,7 @@ from torch import nn
 from samoyeds_gen.errors import ModelError
 from samoyeds_gen.formats.arrays import Array
 from samoyeds_gen.language import Routing
+from samoyeds_gen.moe import ops
 from samoyeds_gen.moe.backend import runs_kernels
 from samoyeds_gen.moe.experts import SparseExperts
 from samoyeds_gen.moe.linear import SparseMLP
@@ -58,24 +59,26 @@ class SparseMoE(nn.Module):
         self.shared = shared
         self.shared_gate = shared_gate
         self.returns_logits = returns_logits
+        self._rule = None if routing is None else ops.spelled(routing)
 
     def forward(self, x: Array) -> Array:
         """See the class."""
-        tokens = x.reshape(-1, x.shape[-1])
-        gate, routing = self.gate, self.routing
+        tokens = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+        gate, experts, routing = self.gate, self.experts, self.routing
         weight = None if self.shared_gate is None else torch.sigmoid(self.shared_gate(tokens))
-        folded = None if weight is None or not self.experts.shared else weight[:, 0].float()
+        folded = None if weight is None or not experts.shared else weight[:, 0].float()
         if routing is not None and follows_rule(gate, tokens):
             logits = logits_of(gate, tokens, self.wide)
             bias = gate.e_score_correction_bias.float() if routing.bias else None
-            y = self.experts.routed(tokens, logits, routing, bias, folded)
+            y = experts.routed(tokens, logits, routing, bias, folded, self._rule)
         else:
             logits, weights, chosen = call_router(gate, tokens)
-            y = self.experts(tokens, chosen, weights, folded)
+            y = experts(tokens, chosen, weights, folded)
         if self.shared is not None:
             lone = self.shared(tokens)
             y = y + (lone if weight is None else weight * lone)
-        y = y.reshape(x.shape)
+        if x.ndim != 2:
+            y = y.reshape(x.shape)
         return (y, logits) if self.returns_logits else y
 
 

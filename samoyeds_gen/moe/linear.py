@@ -9,6 +9,7 @@ from samoyeds_gen.errors import ModelError
 from samoyeds_gen.formats import SparseWeight, deinterleave_rows, gate_block, interleave_rows
 from samoyeds_gen.formats.arrays import Array
 from samoyeds_gen.moe import ops
+from samoyeds_gen.moe.backend import backend_of
 from samoyeds_gen.moe.stored import KeepsTypes, StoredWeight
 
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu")
@@ -39,9 +40,12 @@ class SparseLinear(KeepsTypes):
         """See the class."""
         stored = self.weight
         tokens = rows_of(x, stored.shape[1], stored.data)
-        call = ops.linear_op if torch.compiler.is_compiling() else ops.linear
-        y = call(tokens, stored.tensors(), stored.numbers(), self.bias)
-        return y.to(x.dtype).reshape(*x.shape[:-1], stored.shape[0])
+        if ops.traced(tokens):
+            y = ops.linear_op(tokens, stored.tensors(), stored.numbers(), self.bias)
+        else:
+            backend = backend_of(tokens.device)
+            y = backend.multiply(stored.sparse(), tokens, bias=self.bias)
+        return like(y, x)
 
 
 class SparseMLP(KeepsTypes):
@@ -83,17 +87,15 @@ class SparseMLP(KeepsTypes):
         """See the class."""
         up, down = self.up_proj, self.down_proj
         tokens = rows_of(x, up.shape[1], up.data)
-        call = ops.mlp_op if torch.compiler.is_compiling() else ops.mlp
-        y = call(
-            tokens,
-            up.tensors(),
-            up.numbers(),
-            down.tensors(),
-            down.numbers(),
-            self.activation,
-            self.gated,
-        )
-        return y.to(x.dtype).reshape(x.shape)
+        if ops.traced(tokens):
+            ends = (up.tensors(), up.numbers(), down.tensors(), down.numbers())
+            y = ops.mlp_op(tokens, *ends, self.activation, self.gated)
+        else:
+            backend = backend_of(tokens.device)
+            activation, gated = self.activation, self.gated
+            wide = backend.multiply(up.sparse(), tokens, activation=activation, gated=gated)
+            y = backend.multiply(down.sparse(), wide)
+        return like(y, x)
 
     def dense(self) -> tuple[Array | None, Array, Array]:
         """Gate (None when not gated) and up [I, k], and down [k, I], decoded."""
@@ -179,4 +181,14 @@ def rows_of(x: Array, k: int, data: Array) -> Array:
             "the input requires a gradient, but Samoyeds layers have no backward pass",
             remedy="call the model under torch.no_grad(), and train before sparsifying",
         )
-    return x.reshape(-1, k).to(data.dtype).contiguous()
+    rows = x if x.ndim == 2 else x.reshape(-1, k)
+    if rows.dtype != data.dtype:
+        rows = rows.to(data.dtype)
+    return rows if rows.is_contiguous() else rows.contiguous()
+
+
+def like(y: Array, x: Array) -> Array:
+    """y [T, m] in the type of the layer's input x [..., k], and with its leading axes."""
+    if y.dtype != x.dtype:
+        y = y.to(x.dtype)
+    return y if x.ndim == 2 else y.reshape(*x.shape[:-1], y.shape[-1])

@@ -1,7 +1,7 @@
 """Layer calls as torch operators: what torch.compile traces, with shapes and types it may rely on.
 
 Decides the operators' schemas. Each is handed the buffers of its weights and the five numbers of
-their headers; outside of a trace the layers call the functions here without the detour.
+their headers; outside of a trace the layers ask the backend without the detour.
 """
 
 import json
@@ -43,7 +43,8 @@ def experts(
     chosen: Tensor,
     weights: Tensor,
     shared_weight: Tensor | None,
-    routing: str,
+    count: int,
+    shared: int,
     up: list[Tensor],
     up_numbers: list[int],
     down: list[Tensor],
@@ -53,14 +54,13 @@ def experts(
 ) -> Tensor:
     """tokens [T, k], chosen int [T, top], weights float [T, top] -> combined outputs [T, k].
 
-    Of `routing` (spelled) the numbers of experts count: routed ones, then shared ones, are stacked
-    in `up` and in `down`. Every token goes to the shared ones, with weight 1 or `shared_weight`
-    float32 [T].
+    `count` routed experts, then `shared` ones, are stacked in `up` and in `down`. Every token goes
+    to the shared ones, with weight 1 or `shared_weight` float32 [T].
     """
     given = Given(experts=chosen, weights=weights, shared_weight=shared_weight)
     ends = (_weight(up, up_numbers), _weight(down, down_numbers))
     layer = backend_of(tokens.device).layer
-    return layer(parsed(routing), tokens, given, *ends, activation, gated)
+    return layer(sorting(count, chosen.shape[1], shared), tokens, given, *ends, activation, gated)
 
 
 def routed_experts(
@@ -83,7 +83,14 @@ def routed_experts(
     return layer(parsed(routing), tokens, given, *ends, activation, gated)
 
 
-@lru_cache(maxsize=256)
+def traced(tokens: Tensor) -> bool:
+    """Whether a call has to go through the operators, since there may be no values to compute with.
+
+    Otherwise the backend is asked without the detour, which spares some microseconds.
+    """
+    return torch.compiler.is_compiling() or type(tokens) is not Tensor or tokens.is_meta
+
+
 def spelled(routing: Routing) -> str:
     """A routing as text, which an operator takes."""
     return json.dumps(asdict(routing))
@@ -98,6 +105,12 @@ def parsed(text: str) -> Routing:
 def _weight(tensors: list[Tensor], numbers: list[int]) -> SparseWeight:
     n, m, v, rows, columns = numbers
     return weight_over(tensors, _format(n, m, v), (rows, columns))
+
+
+@lru_cache(maxsize=256)
+def sorting(experts: int, top_k: int, shared: int) -> Routing:
+    """A routing for those who sort and do not choose."""
+    return Routing(experts, top_k, "softmax_topk", False, shared=shared)
 
 
 _format = lru_cache(maxsize=None)(Format)

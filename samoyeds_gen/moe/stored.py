@@ -55,6 +55,7 @@ class StoredWeight(KeepsTypes):
         self.register_buffer("indices", tensors.indices)
         header = torch.tensor(self._header(), device=tensors.data.device)
         self.register_buffer("header", header)
+        self._cache = _Cache()
 
     @classmethod
     def empty(
@@ -73,7 +74,12 @@ class StoredWeight(KeepsTypes):
 
     def sparse(self) -> SparseWeight:
         """The weight over these very buffers, with the packings made of it so far."""
-        return weight_over(self.tensors(), self.format, self.shape)
+        cache = self._cache
+        if not cache.fresh():
+            weight = weight_over(self.tensors(), self.format, self.shape)
+            cache = self._cache = _Cache(list(weight.arrays().values()), weight)
+        assert cache.weight is not None
+        return cache.weight
 
     def tensors(self) -> list[Array]:
         """The buffers that a kernel needs: data, metadata and, unless plain 2:4, indices."""
@@ -96,6 +102,11 @@ class StoredWeight(KeepsTypes):
     def _header(self) -> list[int]:
         return [self.format.n, self.format.m, self.format.v, *self.shape]
 
+    def _apply(self, fn: Callable[[Array], Array], recurse: bool = True) -> "StoredWeight":
+        super()._apply(fn, recurse)
+        self._cache = _Cache()
+        return self
+
     def _load_from_state_dict(
         self, state_dict: dict[str, Array], prefix: str, *arguments: Any
     ) -> None:
@@ -107,18 +118,28 @@ class StoredWeight(KeepsTypes):
                 remedy="build the layer for the format that was saved",
             )
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+        self._cache = _Cache()
 
 
 class _Cache:
-    """A weight and the versions of its tensors; copies and pickles of a tensor start without."""
+    """A weight over tensors, for as long as nobody writes to them.
 
-    __slots__ = ("versions", "weight")
+    Copies and pickles of what holds a cache start without.
+    """
 
-    def __init__(
-        self, versions: tuple[object, ...] = (), weight: SparseWeight | None = None
-    ) -> None:
-        self.versions = versions
+    __slots__ = ("tensors", "versions", "weight")
+
+    def __init__(self, tensors: Sequence[Array] = (), weight: SparseWeight | None = None) -> None:
+        self.tensors = tuple(tensors)
+        self.versions = [_version(each) for each in tensors]
         self.weight = weight
+
+    def fresh(self) -> bool:
+        """Whether there is a weight and no tensor was written to since."""
+        for tensor, version in zip(self.tensors, self.versions, strict=True):
+            if version >= 0 and tensor._version != version:
+                return False
+        return self.weight is not None
 
     def __deepcopy__(self, memo: object) -> "_Cache":
         return _Cache()
@@ -133,20 +154,27 @@ def weight_over(tensors: Sequence[Array], form: Format, shape: tuple[int, int]) 
     It is kept by the data tensor, so that an operator that is only handed tensors finds the
     packings, and it is made anew when a tensor was replaced or written to.
     """
-    versions = tuple((id(each), _version(each)) for each in tensors)
+    # Aliases, so that the data tensor is not kept by what it keeps. They share its versions.
     found = getattr(tensors[0], _CACHE, None)
-    if found is not None and found.versions == versions:
+    if found is not None and found.fresh() and _same(found.tensors, tensors):
         return found.weight  # type: ignore[no-any-return]
-    kind = str(tensors[0].dtype).removeprefix("torch.")
-    # Aliases, so that the weight does not keep the tensor that keeps it.
-    data, metadata, *indices = (each.detach() for each in tensors)
+    aliases = [each.detach() for each in tensors]
+    data, metadata, *indices = aliases
+    kind = str(data.dtype).removeprefix("torch.")
     weight = SparseWeight(form, kind, shape, data, metadata, *(indices or [None]))
     with contextlib.suppress(AttributeError):
-        setattr(tensors[0], _CACHE, _Cache(versions, weight))
+        setattr(tensors[0], _CACHE, _Cache(aliases, weight))
     return weight
 
 
+def _same(aliases: Sequence[Array], tensors: Sequence[Array]) -> bool:
+    """Whether two sequences of tensors lie in the same memory."""
+    pairs = zip(aliases, tensors, strict=False)
+    return len(aliases) == len(tensors) and all(a.data_ptr() == t.data_ptr() for a, t in pairs)
+
+
 def _version(tensor: Array) -> int:
+    """How often a tensor was written to; -1 where that is not counted."""
     return -1 if tensor.is_inference() else int(tensor._version)
 
 
