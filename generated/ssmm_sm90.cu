@@ -46,12 +46,10 @@ constexpr int kMetadataBytes = 1024;  // of which metadata
 constexpr int kFull = 214400;  // first barrier of full stages
 constexpr int kEmpty = 214528;  // first barrier of empty stages
 constexpr int kSlices = 209280;  // first byte of the output slices
-constexpr int kTokenGroups = 7;  // groups of 32 tokens a tile
-constexpr int kSliceTokens = 8;  // tokens a slice
+constexpr int kSliceTokens = 8;  // tokens a slice, one slice a warp
 constexpr int kTokenChunks = 4;  // 16-byte chunks of a warp's features and a token
 constexpr int kSliceStride = 80;  // bytes a token: 16 more keep banks apart
 constexpr int kSliceBytes = 640;  // bytes a slice
-constexpr int kSliceBuffers = 1;  // slices a warp
 constexpr int kChunkElements = 8;  // outputs in 16 bytes
 constexpr int kSharedBytes = 214552;  // dynamic shared memory
 static_assert(kThreads == 128 * (kConsumers + 1), "one warpgroup copies, the others multiply");
@@ -64,8 +62,7 @@ static_assert(kWeightStage == kWeightRows * kWeightRowBytes, "a stage is one box
 static_assert(kWeightStage % (8 * kWeightRowBytes) == 0, "stages keep the phase of the swizzle");
 static_assert(kTokenStage == kTileK / kBoxColumns * kBoxBytes, "boxes cover a stage of tokens");
 static_assert(kTokenRing + kStages * kTokenStage <= kSharedBytes, "the ring fits");
-static_assert(kSlices + 4 * kConsumers * kSliceBuffers * kSliceBytes <= kSharedBytes,
-              "the output slices fit");
+static_assert(kSlices + 4 * kConsumers * kSliceBytes <= kSharedBytes, "the output slices fit");
 static_assert(kWordBytes % 16 == 0, "bulk copies move whole chunks of 16 bytes");
 static_assert(128 * (kConsumers * kConsumerRegisters + kProducerRegisters) <= 65536,
               "the warpgroups share the registers of an SM");
@@ -484,15 +481,12 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     // Epilogue of the tile; the producer fills the ring for the next one meanwhile.
     const int first_feature = tile_m * kTileOutputs + (warpgroup * 4 + warp) * kWarpOutputs;
     const bool whole_chunks = out_stride % kChunkElements == 0;
-    unsigned char* const slices =
-        shared + kSlices + (warpgroup * 4 + warp) * kSliceBuffers * kSliceBytes;
+    unsigned char* const slice = shared + kSlices + (warpgroup * 4 + warp) * kSliceBytes;
 #pragma unroll
     for (int part = 0; part < kParts; ++part) {
 #pragma unroll
       for (int first = 0; first < kPartTokens; first += kSliceTokens) {
         const int first_token = tile_n * kTileN + part * kPartTokens + first;
-        const int turn = part * ((kPartTokens + kSliceTokens - 1) / kSliceTokens) + first / kSliceTokens;
-        unsigned char* const slice = slices + turn % kSliceBuffers * kSliceBytes;
 #pragma unroll
         for (int at = 0; at < kSliceTokens / 2; ++at) {
           const int i = first / 2 + at;

@@ -188,7 +188,6 @@ HOPPER_ROWS = [
     hopper("warpgroup-shared", "the parts of sums take 196608 bytes, the ring they lie in has 135424; use more stages, or a smaller tile n", split=Split(2), pipeline=Pipeline(2, "tma")),
     hopper("warpgroup-registers", "about 280 registers a thread are needed, 240 are there for 2 warpgroups beside a producer; use a smaller tile n", tile=Tile(256, 256, 128)),
     hopper("warpgroup-shared", "4 stages of 67712 bytes take 270848, sm_90a has 220160 beside 10240 bytes of output slices; use stages=3", pipeline=Pipeline(4, "tma")),
-    rule("warpgroup-tile-n", "epilogue buffers=3, a warp has one or two, and one where k is split; leave buffers out", replace(HOPPER, epilogue=Epilogue(16, 3)), target="sm_90a"),
     rule("gather-place", "tokens are gathered before the launch, which only products of several experts do; use pack(tokens, gather='on_load')", replace(HOPPER, pack=Pack(gather="before")), target="sm_90a"),
     rule("one-weight", "cp_async_16b kernels multiply one weight, without a gate; use copy=atoms.TMA", BASE, grouped=True),
     rule("grouped-alone", "cluster m=2 makes clusters, tiles of experts are dealt to single CTAs; leave it out", replace(HOPPER, cluster=Cluster(2)), target="sm_90a", grouped=True),

@@ -274,16 +274,14 @@ class Directives:
         """
         self._set("cluster", Cluster(self._positive("cluster", "m", m)))
 
-    def epilogue(self, *, tokens: int, buffers: int = 1) -> None:
+    def epilogue(self, *, tokens: int) -> None:
         """Let the output leave in slices of `tokens`. (CUTLASS: epilogue tile.)
 
         whole tile in shared memory, then stored   ->   slice after slice, each warp by itself
 
-        Beside a ring there is no room for a whole tile. With two `buffers` a warp stages a slice
-        while the one before it leaves. For pipelines with warpgroups.
+        Beside a ring there is no room for a whole tile. For pipelines with warpgroups.
         """
-        sizes = (("tokens", tokens), ("buffers", buffers))
-        self._set("epilogue", Epilogue(*(self._positive("epilogue", *each) for each in sizes)))
+        self._set("epilogue", Epilogue(self._positive("epilogue", "tokens", tokens)))
 
     def finish(self) -> Schedule:
         """The recorded value. Raises `ScheduleError` for a directive that is missing."""

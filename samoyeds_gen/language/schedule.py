@@ -101,10 +101,9 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Epilogue:
-    """How an output leaves: in slices of `tokens`, which each warp stages in one of `buffers`."""
+    """How an output leaves: in slices of `tokens`, one a warp."""
 
     tokens: int = 16
-    buffers: int = field(default=1, metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import samoyeds_gen as sg
 from samoyeds_gen.errors import LaunchError, ScheduleError
 from samoyeds_gen.formats import Format, interleave_rows, stack_weights
 from samoyeds_gen.language import dtype_named, load_schedule
-from samoyeds_gen.language.schedule import Epilogue, Pipeline, Tile
+from samoyeds_gen.language.schedule import Pipeline, Tile
 from samoyeds_gen.reference import grouped_with_bound
 
 FORMATS = (
@@ -172,17 +172,3 @@ def test_schedules_that_cannot_be_grouped(changes, rule):
     with pytest.raises(ScheduleError) as caught:
         sg.compile_grouped(changes.pop("schedule", "ssmm_sm90"), n=f.n, m=f.m, v=f.v, **changes)
     assert caught.value.rule == rule
-
-
-def test_two_slices_take_turns():
-    form, rng = Format(1, 2, 64), np.random.default_rng(5)
-    schedule = replace(small(form, 24), epilogue=Epilogue(8, 2))
-    kernel = sg.compile_grouped(
-        schedule, n=1, m=2, v=64, index="int32", activation="silu", gated=True
-    )
-    offsets = np.array([0, 30, 30, 41], np.int32)
-    w = experts_of(form, 3, 64, 128, rng, kernel.gate_block)
-    tokens = integers(rng, 24, 128).astype(w.numpy().data.dtype)
-    close(kernel, w, tokens, offsets, rng.integers(0, 24, 41).astype(np.int32))
-    report = kernel.last_report
-    assert report is not None

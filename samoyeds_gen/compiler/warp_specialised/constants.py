@@ -118,11 +118,10 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
         ("kEmpty", plan.buffer("empty").offset, "first barrier of empty stages"),
         ("kSlices", plan.buffer("slices").offset, "first byte of the output slices"),
         ("kTokenGroups", -(-s.tile.n // 32), "groups of 32 tokens a tile"),
-        ("kSliceTokens", s.epilogue.tokens, "tokens a slice"),
+        ("kSliceTokens", s.epilogue.tokens, "tokens a slice, one slice a warp"),
         ("kTokenChunks", chunks, "16-byte chunks of a warp's features and a token"),
         ("kSliceStride", g.slice_stride, "bytes a token: 16 more keep banks apart"),
         ("kSliceBytes", g.slice_bytes, "bytes a slice"),
-        ("kSliceBuffers", s.epilogue.buffers, "slices a warp"),
         ("kChunkElements", 16 // plan.problem.out_dtype.bytes, "outputs in 16 bytes"),
         ("kSharedBytes", plan.shared_bytes, "dynamic shared memory"),
     ]

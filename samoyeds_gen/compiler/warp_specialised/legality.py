@@ -141,13 +141,6 @@ def warpgroup_tile_n(case: Case) -> Violation | None:
             f"use epilogue(tokens={slice_tokens // 8 * 8 + 8})",
             "epilogue",
         )
-    buffers = case.schedule.epilogue.buffers
-    if buffers > (1 if case.schedule.split.k > 1 else 2):
-        return Violation(
-            f"epilogue buffers={buffers}, a warp has one or two, and one where k is split",
-            "leave buffers out",
-            "epilogue",
-        )
     return None
 
 
@@ -312,7 +305,7 @@ def warpgroup_shared(case: Case) -> Violation | None:
     """Ring and slices fit the shared memory of one CTA."""
     schedule, g = case.schedule, derive_geometry(case.schedule, case.problem)
     stage = stage_bytes(schedule, case.problem)
-    slices = 4 * g.consumers * schedule.epilogue.buffers * g.slice_bytes
+    slices = 4 * g.consumers * g.slice_bytes
     table = 8 * (MAX_EXPERTS + 1) if case.problem.grouped else 0
     limit = case.target.shared_per_cta - RESERVED_BYTES - table - slices
     needed = schedule.pipeline.stages * stage

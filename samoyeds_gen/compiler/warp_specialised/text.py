@@ -71,8 +71,6 @@ class SpecialisedText(KernelText):
         self.word_row = "(expert * tiles_m + tile_m)" if problem.grouped else "tile_m"
         self.first_token = "first_row" if problem.grouped else "tile_n * kTileN"
         self.last_token = "last_row" if problem.grouped else "n"
-        self.two_slices = plan.schedule.epilogue.buffers == 2
-        self.one_slice = not self.two_slices
         # Single CTAs hold their tile's scales and names in registers; a cluster looks at its parts.
         alone = plan.geometry.split == 1
         self.held_scale, self.held_names = problem.scale and alone, self.gathered and alone
