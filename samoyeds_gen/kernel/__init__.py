@@ -11,6 +11,7 @@ from samoyeds_gen.kernel.kernel import (
     compile,
 )
 from samoyeds_gen.kernel.packing import share_packings, streamed_bytes
+from samoyeds_gen.kernel.routing import RoutingKernel, combine, compile_routing
 from samoyeds_gen.kernel.simulated import WORK_LIMIT
 
 __all__ = [
@@ -19,10 +20,13 @@ __all__ = [
     "Choice",
     "Device",
     "Kernel",
+    "RoutingKernel",
     "Variant",
     "build_variant",
     "choose_target",
+    "combine",
     "compile",
+    "compile_routing",
     "describe_call",
     "given",
     "share_packings",
