@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from samoyeds_gen.errors import FormatError, ModelError
@@ -16,6 +15,7 @@ from samoyeds_gen.formats.arrays import Device
 from samoyeds_gen.formats.element import STORED
 from samoyeds_gen.moe.blocks import dense_blocks, replace_module
 from samoyeds_gen.moe.checkpoint import index_of, opened, read
+from samoyeds_gen.moe.devices import device_named
 from samoyeds_gen.moe.folder import NOTE, Folder, check_decodes, read_note, tensors_of
 from samoyeds_gen.moe.skeleton import read_config, skeleton, transformers
 from samoyeds_gen.moe.sparsify import SECTION_VERSION
@@ -29,7 +29,7 @@ def load(folder: "str | Path", *, device: Device = "cpu") -> Any:
     from config.json. Raises ModelError for a folder that is no converted model, that is half
     converted, or whose files are missing, broken or of another shape.
     """
-    path = Path(folder)
+    path, place = Path(folder), device_named(device)
     if (path / NOTE).exists() and not read_note(path)["complete"]:
         raise ModelError(
             f"{path} is half converted", remedy="run the same samoyeds-gen convert again"
@@ -38,7 +38,6 @@ def load(folder: "str | Path", *, device: Device = "cpu") -> Any:
     form, dtype = _section(path, values)
     model = skeleton(config)
     hollow(model, model, form, dtype)
-    place = torch.device(device)
     for file, names in _by_file(path).items():
         with opened(path / file, place) as handle:
             tensors = {name: read(handle, name) for name in names}

@@ -81,7 +81,7 @@ def _parameters_on_meta() -> Iterator[None]:
     register: Callable[..., None] = nn.Module.register_parameter
 
     def on_meta(module: nn.Module, name: str, parameter: Any) -> None:
-        if parameter is not None:
+        if parameter is not None and not parameter.is_meta:  # tied ones stay one
             parameter = nn.Parameter(
                 torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad
             )
