@@ -59,14 +59,14 @@ static_assert(kFormatV % 16 == 0, "a V-block is a whole number of 16-byte pieces
 
 typedef unsigned short Element;  // the bits of one bfloat16
 typedef unsigned short Output;  // bfloat16
-// Load 16 bytes that nobody reads again, past the L1 cache.
+// Load 16 bytes that no other thread of the multiprocessor reads, past the L1 cache.
 __device__ __forceinline__ void ldg_stream_16b(unsigned (&to)[4], const unsigned* from) {
   asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
                : "l"(from));
 }
 
-// Load 8 bytes that nobody reads again, past the L1 cache.
+// Load 8 bytes that no other thread of the multiprocessor reads, past the L1 cache.
 __device__ __forceinline__ void ldg_stream_8b(unsigned (&to)[2], const unsigned* from) {
   asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v2.u32 {%0, %1}, [%2];"
                : "=r"(to[0]), "=r"(to[1])

@@ -19,31 +19,40 @@ from samoyeds_gen.language.schedule import (
 )
 
 MOST_TOKENS = 32  # of a tile, times `most`
+WEIGHTS = ("shared", "registers", "fragments")  # where a matrix step takes weight from, and how
 GROUPS = ((1, 1), (1, 1), (2, 1), (4, 1), (1, 2), (1, 3))  # CTAs of a cluster along m, and along k
 
 
 @st.composite
 def specialised(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Schedule:
     """Variations of a warp-specialised schedule, nearly all legal: fold, tile, warpgroups, ring,
-    parts, turns, clusters, split of k, slices. At most 32 * `most` tokens a tile.
+    parts, turns, weight, clusters, split of k, slices. At most 32 * `most` tokens a tile.
     """
     f = problem.format
     k = draw(st.sampled_from((64, 128)))
     adds = f.n == 1 and f.v % 32 == 0 and (f.v % k == 0 or k % f.v == 0) and not f.plain
     fold: Fold = draw(st.sampled_from(("prefix", "prefix", "expand"))) if adds else "expand"
-    consumers, parts = draw(st.integers(2, 4)), draw(st.sampled_from((1, 2, 3)))
+    consumers, parts = draw(st.integers(1, 4)), draw(st.sampled_from((1, 2, 3)))
     cluster, split = draw(st.sampled_from(GROUPS))
     step = 8 * lcm(parts, cluster)
     tokens = step * draw(st.integers(1, max(1, MOST_TOKENS * most // step)))
     slices = [8 * each for each in (1, 2, 3) if split == 1 or tokens // parts % (8 * each) == 0]
+    weight = draw(st.sampled_from(WEIGHTS if f.plain else WEIGHTS[:2]))
+    streamed = weight == "fragments"
+    swizzle = layouts.LINEAR if streamed else layouts.swizzle_for_row(k)
     return replace(
         base,
         tile=Tile(64 * consumers * (f.m if fold == "prefix" else 1), tokens, k),
         warps=Warps(4 * consumers, 1),
-        layout=Layout(layouts.swizzle_for_row(k).name, layouts.XOR_128B.name),
-        stationary=Stationary(fold, weight=draw(st.sampled_from(("shared", "registers")))),
-        pipeline=replace(base.pipeline, stages=draw(st.integers(2, 4))),
-        overlap=Overlap(parts, draw(st.booleans())),
+        pack=replace(base.pack, data="fragment" if streamed else "rows"),
+        layout=Layout(swizzle.name, layouts.XOR_128B.name),
+        stationary=Stationary(fold, weight="shared" if weight == "shared" else "registers"),
+        pipeline=replace(
+            base.pipeline,
+            stages=draw(st.integers(2, 4)),
+            fragments=draw(st.integers(1, 4)) if streamed else 2,
+        ),
+        overlap=Overlap(parts, draw(st.booleans()) and consumers > 1),
         cluster=Cluster(cluster),
         split=Split(split),
         epilogue=Epilogue(draw(st.sampled_from(slices))),

@@ -1,5 +1,7 @@
 """The compiler in one screen: an ordered list of named passes, verified as it goes."""
 
+from dataclasses import replace
+
 from samoyeds_gen.compiler.legality import check_legal
 from samoyeds_gen.compiler.plan import Pass, Plan
 from samoyeds_gen.compiler.shapes import PipelineShape, shape_of
@@ -35,6 +37,8 @@ def compile_plan(schedule: Schedule, problem: Ssmm, target: Target | None = None
     target = target or target_named(schedule.target)
     check_legal(schedule, problem, target)
     shape = shape_of(schedule)
+    if schedule.pack.gather == "before":  # the kernel then takes its tokens in order
+        problem = replace(problem, index=None)
     plan = shape.lower(schedule, problem, target)
     for _, run in passes(shape):
         plan = run(plan)

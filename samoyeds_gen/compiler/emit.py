@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, Stric
 
 from samoyeds_gen.assets import asset_directory
 from samoyeds_gen.compiler.plan import Plan
+from samoyeds_gen.compiler.routing import RoutingPlan, RoutingText
 from samoyeds_gen.compiler.shapes import shape_of
 
 
@@ -59,6 +60,11 @@ def emit(plan: Plan) -> str:
     template = environment().get_template(plan.template)
     text = template.render(kernel=shape_of(plan.schedule).text(plan, _macro))
     return _tidy(text)
+
+
+def emit_routing(plan: RoutingPlan) -> str:
+    """The CUDA C++ of a routing kernel, under the same rules."""
+    return _tidy(environment().get_template(plan.template).render(kernel=RoutingText(plan, _macro)))
 
 
 def _tidy(text: str) -> str:

@@ -156,6 +156,17 @@ def one_weight(case: Case) -> Violation | None:
     )
 
 
+def gather_place(case: Case) -> Violation | None:
+    """Only where experts share a launch do rows gathered before it lie together."""
+    if case.schedule.pack.gather == "on_load" or case.problem.grouped:
+        return None
+    return Violation(
+        "tokens are gathered before the launch, which only products of several experts do",
+        "use pack(tokens, gather='on_load')",
+        "pack.tokens",
+    )
+
+
 def ring_depth(case: Case) -> Violation | None:
     """A ring overlaps only from two stages up; more than a dozen is a typing mistake."""
     stages = case.schedule.pipeline.stages
@@ -188,4 +199,5 @@ COMMON: dict[str, Rule] = {
     "target-order": target_order,
     "atom-target": atom_target,
     "warps-count": warps_count,
+    "gather-place": gather_place,
 }

@@ -10,11 +10,19 @@ from samoyeds_gen.compiler import MAX_EXPERTS
 from samoyeds_gen.errors import LaunchError
 from samoyeds_gen.formats import Format, SparseWeight
 from samoyeds_gen.kernel.arguments import Call, describe_call, describe_experts
+from samoyeds_gen.kernel.combination import combine
 from samoyeds_gen.kernel.kernel import Device as DeviceChoice
 from samoyeds_gen.kernel.kernel import Variant, as_family, build_variant, choose_target, runs_on_gpu
 from samoyeds_gen.kernel.repeat import Repeat
 from samoyeds_gen.kernel.simulated import require_simulable, simulate
-from samoyeds_gen.language import ScheduleSource, load_schedule, make_ssmm
+from samoyeds_gen.language import (
+    Schedule,
+    ScheduleSource,
+    Ssmm,
+    Target,
+    load_schedule,
+    make_ssmm,
+)
 from samoyeds_gen.runtime import current_device
 from samoyeds_gen.simulator import Report
 
@@ -25,9 +33,10 @@ class GroupedKernel:
     Made by `compile_grouped`. e is the expert with offsets[e] <= i < offsets[e + 1].
     """
 
-    def __init__(self, variant: Variant) -> None:
+    def __init__(self, variant: Variant, problem: Ssmm) -> None:
         self.variant = variant
-        self.problem = variant.plan.problem
+        self.problem = problem
+        self.gathers_before = problem.index is not None and variant.plan.problem.index is None
         per_row = variant.plan.geometry.features_per_row
         self.gate_block: int = 8 * per_row if self.problem.gated else 0
         self.last_report: Report | None = None
@@ -62,6 +71,10 @@ class GroupedKernel:
 
         Raises LaunchError for arguments that do not fit.
         """
+        if self.gathers_before and selection is not None:
+            # A column of names is a combination of one row each: rows are copied as they are.
+            tokens = combine(tokens, selection.reshape(-1, 1), device=device, stream=stream)
+            selection = None
         arrays = (tokens, selection, bias, scale, offsets)
         repeat = self._repeat if out is None and stream is None else None
         if repeat is not None and repeat.matches(w, arrays, (device, False)):
@@ -88,8 +101,9 @@ class GroupedKernel:
         problem = self.problem
         call = describe_call(w, problem.format, problem.dtype.name, tokens, selection, bias, scale)
         kind = None if call.selection is None else call.selection.dtype
+        index = self.variant.plan.problem.index
         for name, given, wanted in (
-            ("selection", kind, problem.index),
+            ("selection", kind, index),
             ("bias", bias is not None, problem.bias),
             ("scale", scale is not None, problem.scale),
         ):
@@ -134,4 +148,9 @@ def compile_grouped(
         gated=gated,
     )
     value = load_schedule(schedule, problem.format, problem.dtype)
-    return GroupedKernel(build_variant(value, problem, choose_target(value, problem, target)))
+    return grouped_kernel(value, problem, choose_target(value, problem, target))
+
+
+def grouped_kernel(schedule: Schedule, problem: Ssmm, target: Target) -> GroupedKernel:
+    """The kernel of a schedule for a grouped problem; errors are those of `compile`."""
+    return GroupedKernel(build_variant(schedule, problem, target), problem)

@@ -74,7 +74,8 @@ class Directives:
         tile 64 x 16, warps(m=2, n=1, k=4)     ->   4 warps own the same 32 x 16 and take turns in k
 
         Legal when every warp owns whole fragments of the matrix atom, and at most 32 warps. The
-        stream takes warps along k, whose sums are added in order, and none along n.
+        stream takes warps along k, whose sums are added in order, and none along n. Pipelines with
+        warpgroups take one to four of them, each 4 warps along m.
         """
         self._set(
             "warps",
@@ -125,12 +126,15 @@ class Directives:
         pack(weight.metadata, order="fragment")   row-major words -> one word a lane, coalesced
         pack(weight.data, order="fragment")       rows -> the registers of a lane, 16 bytes a step
         pack(tokens, gather="on_load")            rows are picked by `selection` while copying
+        pack(tokens, gather="before")             a kernel of its own packs the rows of all experts
         """
         name = self._operand("pack", operand, ("weight.metadata", "weight.data", "tokens"))
         word, allowed = (
-            (gather, "gather='on_load'") if name == "tokens" else (order, "order='fragment'")
+            (gather, "gather='on_load' or 'before'")
+            if name == "tokens"
+            else (order, "order='fragment'")
         )
-        if word != allowed.split("'")[1] or (order is not None and gather is not None):
+        if word not in allowed.split("'")[1::2] or (order is not None and gather is not None):
             raise self._refuse(
                 "pack", f"pack({name}) got order={order!r}, gather={gather!r}", f"use {allowed}"
             )

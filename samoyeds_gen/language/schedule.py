@@ -50,7 +50,7 @@ class Pack:
 
     metadata: Literal["fragment"] = "fragment"
     data: Literal["rows", "fragment"] = field(default="rows", metadata=LATER)
-    gather: Literal["on_load"] = "on_load"
+    gather: Literal["on_load", "before"] = "on_load"
 
 
 @dataclass(frozen=True, slots=True)

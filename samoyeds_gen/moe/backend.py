@@ -6,7 +6,7 @@ kernels on a GPU.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -16,6 +16,20 @@ from samoyeds_gen.formats.arrays import Array
 from samoyeds_gen.language import Routed, Routing
 
 BACKENDS = ("auto", "reference", "kernels")
+
+
+class Given(NamedTuple):
+    """What a layer call knows of its routing: logits, or experts chosen elsewhere.
+
+    `logits` float [T, E] with `bias` float32 [E] where the routing has one, or `experts` int32 or
+    int64 [T, k] and `weights` float [T, k]; `shared_weight` float32 [T] weighs shared experts.
+    """
+
+    logits: Array | None = None
+    bias: Array | None = None
+    experts: Array | None = None
+    weights: Array | None = None
+    shared_weight: Array | None = None
 
 
 class Backend(Protocol):
@@ -59,6 +73,47 @@ class Backend(Protocol):
 
     def combine(self, y: Array, slots: Array) -> Array:
         """Sum of each token's rows: y [slots, h], slots int32 [T, K] -> [T, h], in float32."""
+
+    def layer(
+        self,
+        routing: Routing,
+        tokens: Array,
+        given: Given,
+        up: SparseWeight,
+        down: SparseWeight,
+        activation: str,
+        gated: bool,
+    ) -> Array:
+        """All of it: tokens [T, k] -> [T, k]. `up` and `down` are stacks of all experts."""
+
+
+def step_by_step(
+    backend: Backend,
+    routing: Routing,
+    tokens: Array,
+    given: Given,
+    up: SparseWeight,
+    down: SparseWeight,
+    activation: str,
+    gated: bool,
+) -> Array:
+    """`Backend.layer` by the other steps."""
+    if given.logits is not None:
+        routed = backend.route(routing, given.logits, given.bias, given.shared_weight)
+    else:
+        routed = backend.sort(routing, given.experts, given.weights, given.shared_weight)
+    count = routing.experts + routing.shared
+    wide = backend.multiply(
+        up,
+        tokens,
+        experts=count,
+        routed=routed,
+        gathered=True,
+        activation=activation,
+        gated=gated,
+    )
+    narrow = backend.multiply(down, wide, experts=count, routed=routed, scaled=True)
+    return backend.combine(narrow, routed.slots)
 
 
 _forced = "auto"

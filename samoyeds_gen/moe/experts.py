@@ -13,7 +13,7 @@ from samoyeds_gen.formats import SparseWeight, gate_block, interleave_rows, stac
 from samoyeds_gen.formats.arrays import Array
 from samoyeds_gen.language import Routing
 from samoyeds_gen.moe import ops
-from samoyeds_gen.moe.backend import backend_of
+from samoyeds_gen.moe.backend import Given, backend_of
 from samoyeds_gen.moe.linear import check_pair, dense_mlp, like, rows_of
 from samoyeds_gen.moe.stored import KeepsTypes, StoredWeight
 
@@ -99,11 +99,10 @@ class SparseExperts(KeepsTypes):
                 rows, chosen, weights, shared_weight, self.count, self.shared, *self._weights()
             )
         else:
-            backend = backend_of(rows.device)
-            sorting = ops.sorting(self.count, chosen.shape[1], self.shared)
-            routed = backend.sort(sorting, chosen, weights, shared_weight)
+            rule = ops.sorting(self.count, chosen.shape[1], self.shared)
+            given = Given(None, None, chosen, weights, shared_weight)
             ends = (up.sparse(), down.sparse(), self.activation, self.gated)
-            y = ops.through(backend, rows, routed, *ends)
+            y = backend_of(rows.device).layer(rule, rows, given, *ends)
         return like(y, tokens)
 
     def routed(
@@ -126,10 +125,9 @@ class SparseExperts(KeepsTypes):
             rule = ops.spelled(routing) if rule is None else rule
             y = ops.routed_experts_op(rows, logits, bias, shared_weight, rule, *self._weights())
         else:
-            backend = backend_of(rows.device)
-            routed = backend.route(routing, logits, bias, shared_weight)
+            given = Given(logits, bias, None, None, shared_weight)
             ends = (up.sparse(), down.sparse(), self.activation, self.gated)
-            y = ops.through(backend, rows, routed, *ends)
+            y = backend_of(rows.device).layer(routing, rows, given, *ends)
         return like(y, tokens)
 
     def dense(self, expert: int) -> tuple[Array | None, Array, Array]:

@@ -1,21 +1,30 @@
 """The steps of a layer with the generated kernels; imported only when one is needed.
 
-Decides which kernel takes a step; what it computes is said in backend.py.
+Decides which kernel takes a step, and keeps what it prepared with the weights of the layer; what
+is computed is said in backend.py.
 """
 
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import torch
 
-from samoyeds_gen.formats import Format, SparseWeight
+from samoyeds_gen.errors import CompileError
+from samoyeds_gen.formats import SparseWeight
 from samoyeds_gen.formats.arrays import Array
-from samoyeds_gen.kernel import GroupedKernel, compile_grouped
+from samoyeds_gen.kernel import ExpertsCall, GroupedKernel, grouped_kernel
 from samoyeds_gen.kernel.routing import RoutingKernel, combine, compile_routing
-from samoyeds_gen.language import Routed, Routing
-from samoyeds_gen.moe.backend import Backend
+from samoyeds_gen.kernel.routing_steps import order_of
+from samoyeds_gen.language import Routed, Routing, Ssmm, make_ssmm, target_named
+from samoyeds_gen.moe.backend import Backend, Given, step_by_step
+from samoyeds_gen.runtime import device_info
+from samoyeds_gen.tune.buckets import bucket
+from samoyeds_gen.tune.experts import ExpertTask, expert_schedules
+from samoyeds_gen.tune.machines import Machine, machine_named, machine_of
 
-SCHEDULE = "ssmm_sm90"
+CHUNK_ELEMENTS = 8  # kernels load 16 bytes of a row at a time
+TRIED = 8  # schedules that are compiled before one that does not spill is given up
 
 
 class Kernels:
@@ -47,17 +56,22 @@ class Kernels:
         gated: bool = False,
     ) -> Array:
         """See Backend."""
-        kernel = _kernel(
+        problem = make_ssmm(
             w.format,
             w.dtype,
-            "int32" if gathered else None,
-            activation,
-            gated,
-            bias is not None,
-            scaled,
+            index="int32" if gathered else None,
+            bias=bias is not None,
+            activation=activation,
+            scale=scaled,
+            grouped=True,
+            gated=gated,
         )
+        count = len(tokens)
+        top = 1 if routed is None else routed.experts.shape[1]
+        task = ExpertTask(w.shape[0] // experts, w.shape[1], experts, top, bucket(count))
+        kernel = _kernel(problem, task, _machine(tokens.device))
         if routed is None:  # one expert that has every row
-            ends = torch.arange(2, dtype=torch.int32, device=tokens.device) * tokens.shape[0]
+            ends = torch.arange(2, dtype=torch.int32, device=tokens.device) * count
             return kernel(w, tokens, ends, bias=bias)
         selection = routed.selection if gathered else None
         scale = routed.scale if scaled else None
@@ -67,34 +81,123 @@ class Kernels:
         """See Backend."""
         return combine(y, slots)
 
+    def layer(
+        self,
+        routing: Routing,
+        tokens: Array,
+        given: Given,
+        up: SparseWeight,
+        down: SparseWeight,
+        activation: str,
+        gated: bool,
+    ) -> Array:
+        """See Backend. On a GPU all launches of a number of tokens are prepared together."""
+        whole = up.shape[1] % CHUNK_ELEMENTS == 0 and down.shape[1] % CHUNK_ELEMENTS == 0
+        if tokens.device.type != "cuda" or not whole or not len(tokens):
+            return step_by_step(self, routing, tokens, given, up, down, activation, gated)
+        if tokens.data_ptr() % (2 * CHUNK_ELEMENTS) or not tokens.is_contiguous():
+            tokens = tokens.clone(memory_format=torch.contiguous_format)
+        arrays = {"x": tokens}
+        if given.logits is not None:
+            logits = given.logits if given.logits.stride(-1) == 1 else given.logits.contiguous()
+            arrays["logits"] = logits
+            kinds = (logits.dtype, None, logits.stride(0))
+        else:
+            assert given.experts is not None
+            assert given.weights is not None
+            arrays["given_experts"] = given.experts.contiguous()
+            arrays["given_weights"] = given.weights.contiguous()
+            kinds = (given.weights.dtype, given.experts.dtype, 0)
+        if given.bias is not None:
+            arrays["bias"] = given.bias
+        if given.shared_weight is not None:
+            arrays["shared_weight"] = given.shared_weight.contiguous()
+        shared = given.shared_weight is not None
+        key = ("layer", routing, len(tokens), tokens.device.index, kinds, shared, activation)
+        call: _Prepared = up.derived(
+            key, lambda up: _prepare(routing, tokens, kinds, shared, up, down, activation, gated)
+        )
+        return call(arrays)
+
+
+class _Prepared:
+    """An ExpertsCall that threads take in turn."""
+
+    def __init__(self, call: ExpertsCall) -> None:
+        self._call = call
+        self._lock = Lock()
+
+    def __call__(self, arrays: dict[str, Array]) -> Array:
+        with self._lock:
+            return self._call(arrays)
+
+
+def _prepare(
+    routing: Routing,
+    tokens: Array,
+    kinds: tuple[torch.dtype, torch.dtype | None, int],
+    shared: bool,
+    up: SparseWeight,
+    down: SparseWeight,
+    activation: str,
+    gated: bool,
+) -> _Prepared:
+    """Choose, compile and prepare every launch of a layer for this number of tokens."""
+    values, index, stride = kinds
+    device = tokens.device.index
+    machine = _machine(tokens.device)
+    target = target_named(machine.target)
+    names: dict[str, Any] = {"values": str(values).removeprefix("torch.")}
+    if index is not None:
+        names["index"] = str(index).removeprefix("torch.")
+    order = order_of(routing, target, len(tokens), chooses=index is None, gated=shared, **names)
+    count = routing.experts + routing.shared
+
+    def kernel(w: SparseWeight, **options: Any) -> GroupedKernel:
+        problem = make_ssmm(w.format, w.dtype, grouped=True, **options)
+        m, k = w.shape[0] // count, w.shape[1]
+        task = ExpertTask(m, k, count, routing.top_k, bucket(len(tokens)), routing.shared)
+        return _kernel(problem, task, machine)
+
+    numbers = {"logits_stride": stride} if index is None else {}
+    call = ExpertsCall(
+        order,
+        target,
+        kernel(up, index="int32", activation=activation, gated=gated),
+        kernel(down, scale=True),
+        up,
+        down,
+        tokens=len(tokens),
+        numbers=numbers,
+        device=device,
+    )
+    return _Prepared(call)
+
 
 @lru_cache(maxsize=64)
 def _routing(routing: Routing) -> RoutingKernel:
     return compile_routing(routing)
 
 
-@lru_cache(maxsize=64)
-def _kernel(
-    form: Format,
-    dtype: str,
-    index: Any,
-    activation: str | None,
-    gated: bool,
-    bias: bool,
-    scale: bool,
-) -> GroupedKernel:
-    return compile_grouped(
-        SCHEDULE,
-        n=form.n,
-        m=form.m,
-        v=form.v,
-        dtype=dtype,
-        index=index,
-        activation=activation,
-        gated=gated,
-        bias=bias,
-        scale=scale,
-    )
+@lru_cache(maxsize=16)
+def _machine(device: torch.device) -> Machine:
+    """The GPU that schedules are chosen for; without one, that of the simulator."""
+    if device.type != "cuda":
+        return machine_named("H200")
+    return machine_of(device_info(device.index))
+
+
+@lru_cache(maxsize=512)
+def _kernel(problem: Ssmm, task: ExpertTask, machine: Machine) -> GroupedKernel:
+    """The first of the best schedules that compiles without spills."""
+    target = target_named(machine.target)
+    schedules = expert_schedules(task, problem, machine)[:TRIED]
+    for schedule in schedules[:-1]:
+        try:
+            return grouped_kernel(schedule, problem, target)
+        except CompileError:
+            continue
+    return grouped_kernel(schedules[-1], problem, target)
 
 
 KERNELS: Backend = Kernels()

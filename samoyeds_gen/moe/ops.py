@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from samoyeds_gen.formats import Format, SparseWeight
-from samoyeds_gen.language import Routed, Routing
-from samoyeds_gen.moe.backend import Backend, backend_of
+from samoyeds_gen.language import Routing
+from samoyeds_gen.moe.backend import Given, backend_of
 from samoyeds_gen.moe.stored import weight_over
 
 
@@ -57,11 +57,10 @@ def experts(
     `count` routed experts, then `shared` ones, are stacked in `up` and in `down`. Every token goes
     to the shared ones, with weight 1 or `shared_weight` float32 [T].
     """
-    backend = backend_of(tokens.device)
-    rule = sorting(count, chosen.shape[1], shared)
-    routed = backend.sort(rule, chosen, weights, shared_weight)
+    given = Given(experts=chosen, weights=weights, shared_weight=shared_weight)
     ends = (_weight(up, up_numbers), _weight(down, down_numbers))
-    return through(backend, tokens, routed, *ends, activation, gated)
+    layer = backend_of(tokens.device).layer
+    return layer(sorting(count, chosen.shape[1], shared), tokens, given, *ends, activation, gated)
 
 
 def routed_experts(
@@ -78,34 +77,10 @@ def routed_experts(
     gated: bool,
 ) -> Tensor:
     """`experts`, chosen by `logits` [T, experts] and `bias` float32 [experts] as `routing` says."""
-    backend = backend_of(tokens.device)
-    routed = backend.route(parsed(routing), logits, bias, shared_weight)
+    given = Given(logits=logits, bias=bias, shared_weight=shared_weight)
     ends = (_weight(up, up_numbers), _weight(down, down_numbers))
-    return through(backend, tokens, routed, *ends, activation, gated)
-
-
-def through(
-    backend: Backend,
-    tokens: Tensor,
-    routed: Routed,
-    up: SparseWeight,
-    down: SparseWeight,
-    activation: str,
-    gated: bool,
-) -> Tensor:
-    """tokens [T, k] of the weights' type through the experts they were routed to -> [T, k]."""
-    count = routed.offsets.shape[0] - 1
-    wide = backend.multiply(
-        up,
-        tokens,
-        experts=count,
-        routed=routed,
-        gathered=True,
-        activation=activation,
-        gated=gated,
-    )
-    narrow = backend.multiply(down, wide, experts=count, routed=routed, scaled=True)
-    return backend.combine(narrow, routed.slots)
+    layer = backend_of(tokens.device).layer
+    return layer(parsed(routing), tokens, given, *ends, activation, gated)
 
 
 def traced(tokens: Tensor) -> bool:

@@ -159,13 +159,7 @@ def combine(y: Array, slots: Array) -> npt.NDArray[Any]:
     """
     rows = _array("y", y, tuple(ELEMENTS), (None, None))
     places = _array("slots", slots, ("int32",), (None, None))
-    bad = np.argwhere((places < 0) | (places >= len(rows)))
-    if len(bad):
-        token, choice = bad[0]
-        raise LaunchError(
-            f"slots[{token}, {choice}] is {places[token, choice]}, y has {len(rows)} rows",
-            remedy="combine with the slots that y was computed for",
-        )
+    check_slots(places, len(rows))
     total = np.zeros((len(places), rows.shape[1]), np.float32)
     with np.errstate(all="ignore"):
         for column in range(places.shape[1]):
@@ -191,6 +185,17 @@ def check_experts(ids: npt.NDArray[Any], routing: Routing) -> None:
         raise LaunchError(
             f"token {token} has expert {ordered[token, at]} twice",
             remedy="choose each expert once and add up its weights",
+        )
+
+
+def check_slots(slots: npt.NDArray[Any], rows: int) -> None:
+    """Refuse slots [T, K] that are none of so many rows."""
+    bad = np.argwhere((slots < 0) | (slots >= rows))
+    if len(bad):
+        token, choice = bad[0]
+        raise LaunchError(
+            f"slots[{token}, {choice}] is {slots[token, choice]}, y has {rows} rows",
+            remedy="combine with the slots that y was computed for",
         )
 
 

@@ -37,7 +37,7 @@ from samoyeds_gen.runtime.device import (
     synchronise,
 )
 from samoyeds_gen.runtime.disassembly import disassemble
-from samoyeds_gen.runtime.launch import LoadedKernel, load
+from samoyeds_gen.runtime.launch import LoadedKernel, PreparedSequence, load
 from samoyeds_gen.runtime.memory import (
     DeviceBuffer,
     allocate,
@@ -60,6 +60,7 @@ __all__ = [
     "DeviceBuffer",
     "Entry",
     "LoadedKernel",
+    "PreparedSequence",
     "ResourceReport",
     "Source",
     "allocate",

@@ -199,6 +199,46 @@ class PreparedLaunch:
         kernel.queue(frame, stream)
 
 
+class PreparedSequence:
+    """Several prepared launches of one device that are queued one behind the other."""
+
+    __slots__ = ("_calls", "_context", "_device", "_frames", "_kernels", "_stream")
+
+    def __init__(self, launches: Sequence[PreparedLaunch]) -> None:
+        self._kernels = [each._kernel for each in launches]
+        self._frames = [each._frame for each in launches]
+        self._device = self._kernels[0].device.ordinal
+        self._context = self._kernels[0]._context
+        self._calls = [
+            (frame.config, kernel._function, frame.arguments.pointers)
+            for kernel, frame in zip(self._kernels, self._frames, strict=True)
+        ]
+        self._stream = -1
+
+    def replace_pointer(self, launch: int, position: int, address: int) -> None:
+        """Overwrite a pointer argument of a launch."""
+        self._frames[launch].arguments.replace_pointer(position, address)
+
+    def __call__(self, stream: int) -> None:
+        """Queue all on `stream`. Raises LaunchError when the driver refuses one."""
+        if stream != self._stream:
+            for config, _, _ in self._calls:
+                config.hStream = stream
+            self._stream = stream
+        if int(driver.cuCtxGetCurrent()[1]) == self._context:
+            self._queue()
+        else:
+            with context(self._device):
+                self._queue()
+
+    def _queue(self) -> None:
+        for position, (config, function, pointers) in enumerate(self._calls):
+            (status,) = driver.cuLaunchKernelEx(config, function, pointers, 0)
+            if status != _SUCCESS:
+                kernel, frame = self._kernels[position], self._frames[position]
+                raise refusal(status, kernel._doing(*(frame.extents or (0, 0))))
+
+
 class _Frame:
     """What one thread reuses between launches of one kernel: packed arguments and launch config."""
 

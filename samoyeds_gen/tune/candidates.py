@@ -11,7 +11,9 @@ from samoyeds_gen.tune.choice import Task, legal, modelled
 from samoyeds_gen.tune.shapes import tuned_shape
 
 ALIKE: Final = 3
-"""Candidates of one tile and warps that are kept: the model hardly tells their depths apart."""
+"""Candidates of one tile, warps and way of the weight that are kept: the model hardly tells their
+depths apart.
+"""
 
 
 SHARES: Final = 8
@@ -70,7 +72,7 @@ def prune(everything: Sequence[Candidate], number: int, *, keep: set[str]) -> li
     for share in (max(1, number // SHARES), number):
         for each in ordered:
             schedule = each.schedule
-            like = (schedule.tile, schedule.warps, schedule.stationary.fold)
+            like = (schedule.tile, schedule.warps, schedule.stationary, schedule.pack)
             copy = schedule.pipeline.copy
             full = len(kept) >= number or shares.get(copy, 0) >= share
             if full or each in kept or alike.get(like, 0) >= ALIKE:

@@ -29,7 +29,7 @@ class Demand:
     and out of shared memory, `fetched` bytes from L2, `vector` float32 operations, and `latency`,
     the least clocks between steps that the ring's depth allows. `drain` is the clocks of a tile
     outside its steps; `streamed` the bytes of the whole product that device memory moves.
-    `sharpness` is how well the pipeline's resources overlap.
+    `sharpness` is how well the pipeline's resources overlap. CTAs run in clusters of `cluster`.
     """
 
     tiles: int
@@ -44,6 +44,7 @@ class Demand:
     drain: float
     streamed: float
     sharpness: float = SHARPNESS
+    cluster: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Estimate:
 
 def estimate(demand: Demand, machine: Machine) -> Estimate:
     """The time of a kernel: launch, then its waves of tiles beside its memory traffic."""
-    slots = machine.multiprocessors * demand.resident
+    slots = machine.clusters_of(demand.cluster) * demand.cluster * demand.resident
     full, rest = divmod(demand.tiles, slots)
     clocks = full * tile_clocks(demand, machine, demand.resident)
     if rest:

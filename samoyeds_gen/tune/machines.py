@@ -33,7 +33,8 @@ class Machine:
 
     `dense` is what a library's dense product sustains and `sparse` the rate of 2:4 instructions by
     the first word of their atom, both in dense-equivalent TFLOP/s of 16-bit types. `roof` is None
-    where nothing was measured.
+    where nothing was measured. `clusters` are pairs of a size and how many clusters of it surely
+    run together, where these are fewer than the multiprocessors suggest.
     """
 
     name: str
@@ -48,6 +49,11 @@ class Machine:
     roof: Roof | None = None
     launch: float = 2.0
     shared_per_clock: int = 128
+    clusters: tuple[tuple[int, int], ...] = ()
+
+    def clusters_of(self, size: int) -> int:
+        """How many clusters of so many CTAs run together, each CTA on its own multiprocessor."""
+        return dict(self.clusters).get(size, self.multiprocessors // size)
 
     def sparse_rate(self, atom: str) -> float:
         """TFLOP/s of a matrix atom; of the slowest kind for one without a row."""
@@ -66,16 +72,21 @@ class Machine:
         return self.roof.expand
 
 
+HOPPER_CLUSTERS = ((3, 42), (4, 30), (5, 22), (6, 18), (7, 16), (8, 14))
+"""A cluster stays within one of 8 groups of 14 to 18 multiprocessors, so that some are left over;
+the least over how 132 can lie there. Seen on an H200: 32 clusters of 4, 20 of 6 took two waves.
+"""
+
 H200_ROOF = Roof(1430.0, 1720.0, ((32, 1653.0), (64, 2291.0), (128, 2832.0), (256, 2843.0)))
 
 MACHINES: Final = (
     Machine(
         "H200", "sm_90a", 132, 1.75, 4.3, 14.0, 50 * MIB, 680.0,
-        (("mma", 925.0), ("wgmma", 1430.0)), H200_ROOF,
+        (("mma", 925.0), ("wgmma", 1430.0)), H200_ROOF, clusters=HOPPER_CLUSTERS,
     ),
     Machine(
         "H100", "sm_90a", 132, 1.7, 3.1, 13.5, 50 * MIB, 640.0,
-        (("mma", 900.0), ("wgmma", 1390.0)),
+        (("mma", 900.0), ("wgmma", 1390.0)), clusters=HOPPER_CLUSTERS,
     ),
     Machine("A100", "sm_80", 108, 1.35, 1.8, 7.0, 40 * MIB, 250.0, (("mma", 520.0),)),
     Machine("RTX 3090", "sm_86", 82, 1.7, 0.87, 4.0, 6 * MIB, 65.0, (("mma", 130.0),)),
@@ -129,6 +140,7 @@ def machine_of(device: Device) -> Machine:
         dense=base.dense * share,
         sparse=tuple((unit, rate * share) for unit, rate in base.sparse),
         roof=None,
+        clusters=(),
     )
 
 

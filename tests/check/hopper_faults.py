@@ -43,6 +43,7 @@ def _subject(
     turns: bool = False,
     cluster: int = 1,
     pieces: int = 1,
+    fragments: int = 0,
     **problem,
 ) -> Subject:
     """A kernel of two consumers with the smallest tile and a ring of two."""
@@ -53,13 +54,15 @@ def _subject(
         base,
         tile=Tile(128 * rows, n, k),
         warps=Warps(8, 1),
-        layout=replace(base.layout, weight=swizzle_for_row(k).name),
-        stationary=Stationary(fold),
-        pipeline=replace(base.pipeline, stages=2),
+        pack=replace(base.pack, data="fragment" if fragments else "rows"),
+        layout=replace(base.layout, weight="linear" if fragments else swizzle_for_row(k).name),
+        stationary=Stationary(fold, weight="registers" if fragments else "shared"),
+        pipeline=replace(base.pipeline, stages=2, fragments=fragments or 2),
         overlap=Overlap(split, turns),
         cluster=Cluster(cluster),
         split=Split(pieces),
         epilogue=Epilogue(8),
+        raster=replace(base.raster, group=1) if fragments else base.raster,
     )
     return Subject(schedule, made, target_named("sm_90a"))
 
@@ -73,6 +76,7 @@ SUBJECTS = {
     "gather": _subject("prefix", Format(1, 2, 64), index="int32", bias=True),
     "cluster": _subject("prefix", Format(1, 2, 64), cluster=2),
     "pieces": _subject("prefix", Format(1, 2, 32), pieces=2, bias=True),
+    "fragments": _subject("expand", Format(1, 1, 32), fragments=2),
 }
 
 FULL = "mbarrier_wait(full(), phase);"
@@ -95,6 +99,13 @@ PART_1 = (
     "          token_matrix + (0 * kBoxBytes + 1 * kPartTokens * 128) / 16 + 0,\n"
     "          metadata[0]);\n"
 )
+AHEAD = """
+        // This stage's matrix work has ended: its registers are free for a later stage.
+        const int ahead = tile_k + kFragmentStages;
+        const int first_ahead = min(0 + slot, tiles_k - 1);
+        load_fragments(slot, ahead < tiles_k ? tile_fragments + ahead * kFragmentWords
+                                           : next_fragments + first_ahead * kFragmentWords);
+"""
 SHARE = "rank * (kBoxBytes / kCluster),"
 GATHER_BYTES = "from, named < 0 ? 0 : bytes);"
 MEET = "    cluster_sync();\n"
@@ -148,6 +159,19 @@ FAULTS = (
           (VALUE,), "gather"),
     # Turns.
     Fault("turn not passed", PASS, "", (STUCK,), "split"),
+    # Weight fragments.
+    Fault("fragments loaded while they are multiplied", AHEAD, "", (EARLY, RACE), "fragments",
+          (("        wgmma_wait_0();\n", AHEAD + "        wgmma_wait_0();\n"),)),
+    Fault("fragments of the stage before", "fragments[slot][0]", "fragments[slot ^ 1][0]",
+          (VALUE,), "fragments"),
+    Fault("fragments of a stage too early", "ahead = tile_k + kFragmentStages",
+          "ahead = tile_k + kFragmentStages - 1", (VALUE,), "fragments"),
+    Fault("first fragments of the same tile", "fragments_of(tile + tile_step);",
+          "fragments_of(tile);", (VALUE,), "fragments"),
+    Fault("next tile not held to those there are", "place(min(tile, tiles - 1));", "place(tile);",
+          (BOUNDS,), "fragments"),
+    Fault("fragments past the end of a row", "? tile_fragments + ahead * kFragmentWords",
+          "|| true ? tile_fragments + ahead * kFragmentWords", (VALUE, BOUNDS), "fragments"),
     # Tiles.
     Fault("tiles computed twice", "tile_step = gridDim.x;", "tile_step = max(1, gridDim.x - 1);",
           (RACE,)),
@@ -250,6 +274,17 @@ MORE_FAULTS = (
           "      }\n      warpgroup_sync(kGatherBarrier, 128);\n", "      }\n", (RACE,), "gather"),
     Fault("selection ignored", "at < n ? selection[at] : -1", "at < n ? at : -1", (VALUE,),
           "gather"),
+    # Weight fragments.
+    Fault("last stage of an odd number left out", "if (tile_k >= tiles_k) break;",
+          "if (tile_k + 1 >= tiles_k && slot == 0 && tile_k > 0) break;",
+          (STUCK, VALUE, RACE), "fragments"),
+    Fault("fragments of stages that are not there", "min(0 + slot, tiles_k - 1);\n    load_frag",
+          "0 + slot;\n    load_frag", (BOUNDS,), "fragments"),
+    Fault("fragments of the first warpgroup for all", "tile_m * kConsumers + warpgroup) * 4 + warp",
+          "tile_m * kConsumers) * 4 + warp", (VALUE,), "fragments"),
+    Fault("fragments of another lane", "+ lane * 4;", "+ (lane ^ 1) * 4;", (VALUE,), "fragments"),
+    Fault("fragments of the first step for all", "from + step * 128)", "from)", (VALUE,),
+          "fragments"),
     # Turns.
     Fault("turn not taken", TAKE, "", (DIVERGENT, STUCK), "split"),
     Fault("first turn not given",

@@ -14,6 +14,7 @@ from samoyeds_gen.compiler.warp_specialised.ops import (
     CopyWords,
     ExpectBytes,
     Issue,
+    LoadFragments,
     NextStage,
     PassTurn,
     Release,
@@ -24,7 +25,7 @@ from samoyeds_gen.compiler.warp_specialised.pipeline import verify_synchronisati
 from samoyeds_gen.errors import ScheduleError
 from samoyeds_gen.formats import Format
 from samoyeds_gen.language import load_schedule, make_ssmm, target_named
-from samoyeds_gen.language.schedule import Overlap, Tile
+from samoyeds_gen.language.schedule import Layout, Overlap, Pack, Stationary, Tile
 
 HOPPER = target_named("sm_90a")
 
@@ -111,6 +112,35 @@ FULL_PLANS = [
     for v in (32, 128)
     for index in (None, "int32")
 ]
+
+
+PLAIN = Format(1, 1, 32)
+STREAMED = compile_plan(
+    replace(
+        load_schedule("ssmm_sm90", PLAIN, make_ssmm(PLAIN, "bf16").dtype),
+        tile=Tile(256, 32, 128),
+        pack=Pack(data="fragment"),
+        layout=Layout("linear", "xor_128b"),
+        stationary=Stationary("expand", weight="registers"),
+    ),
+    make_ssmm(PLAIN, "bf16"),
+    HOPPER,
+)
+BROKEN_FRAGMENTS = {
+    "fragments not loaded": _drop(LoadFragments),
+    "fragments loaded twice": lambda ops: _swap(ops, LoadFragments, lambda op: [op, op]),
+    "fragments of another stage": lambda ops: _swap(
+        ops, LoadFragments, lambda op: [replace(op, ahead=op.ahead + 1)]),
+    "fragments loaded before the wait": _before(LoadFragments, AwaitMatrix),
+    "fragments loaded before the work": _before(LoadFragments, Issue),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN_FRAGMENTS)
+def test_broken_fragments_are_refused(name):
+    assert verify_synchronisation(STREAMED) is STREAMED
+    with pytest.raises(ScheduleError, match=BREAKS_OFF):
+        verify_synchronisation(replace(STREAMED, loop=BROKEN_FRAGMENTS[name](STREAMED.loop)))
 
 
 @pytest.mark.parametrize("name", BROKEN_PRODUCERS)

@@ -21,6 +21,7 @@ from samoyeds_gen.compiler.warp_specialised.ops import (
     ExpectBytes,
     GatherTokens,
     Issue,
+    LoadFragments,
     PassTurn,
     ReadWeight,
     TakeTurn,
@@ -32,6 +33,7 @@ from samoyeds_gen.language.schedule import (
     Epilogue,
     Layout,
     Overlap,
+    Pack,
     Resident,
     Split,
     Stationary,
@@ -139,8 +141,11 @@ def test_announced_bytes_are_those_of_the_copies(subject):
     (expect,) = of_kind(plan.producer, ExpectBytes)
     boxes = {box.operand: box for box in plan.boxes}
     words = g.consumers * g.word_bytes
-    weight = 2 * boxes["weight.data"].rows * boxes["weight.data"].columns
-    assert [op.bytes for op in of_kind(plan.producer, CopyWeight)] == [weight]
+    weight = 0
+    if not g.fragment_buffers:
+        weight = 2 * boxes["weight.data"].rows * boxes["weight.data"].columns
+    assert ("weight.data" in boxes) == (weight > 0)
+    assert [op.bytes for op in of_kind(plan.producer, CopyWeight)] == [weight] * (weight > 0)
     assert [op.bytes for op in of_kind(plan.producer, CopyWords)] == [words]
     if problem.index is None:
         box = boxes["tokens"]
@@ -154,9 +159,31 @@ def test_announced_bytes_are_those_of_the_copies(subject):
     named = constants_of(plan)
     text = emit(plan)
     tokens = "" if problem.index else " + kTokenStage"
-    assert f"mbarrier_expect(full(), kWeightStage + kConsumers * kWordBytes{tokens});" in text
+    stored = "kWeightStage + " if weight else ""
+    assert f"mbarrier_expect(full(), {stored}kConsumers * kWordBytes{tokens});" in text
     boxed = 0 if problem.index else named["kTokenStage"]
-    assert expect.bytes == named["kWeightStage"] + g.consumers * named["kWordBytes"] + boxed
+    written = named.get("kWeightStage", 0)
+    assert expect.bytes == written + g.consumers * named["kWordBytes"] + boxed
+
+
+@given(subjects)
+@EXAMPLES
+def test_fragments_are_loaded_once_and_packed_for_whole_tiles(subject):
+    plan = plan_of(subject)
+    g, s = plan.geometry, plan.schedule
+    streamed = s.pack.data == "fragment"
+    assert g.fragment_buffers == streamed * s.pipeline.fragments
+    assert [op.ahead for op in of_kind(plan.loop, LoadFragments)] == [g.fragment_buffers] * streamed
+    packings = {each.source: each for each in plan.packings}
+    assert ("weight.fragments" in packings) == streamed == plan.takes("weight.fragments")
+    assert plan.takes("weight.data") == (not streamed)
+    if streamed:
+        assert "weight_ring" not in [each.name for each in plan.buffers]
+        fragments, words = packings["weight.fragments"], packings["weight.words"]
+        assert fragments.rows == words.rows == "stored"
+        assert fragments.row_multiple == words.row_multiple == s.tile.m * s.cluster.m
+        assert fragments.k_multiple == s.tile.k
+        assert constants_of(plan)["kFragmentWords"] * 4 == 16 * s.tile.k
 
 
 @given(subjects)
@@ -177,7 +204,7 @@ def test_every_part_takes_every_step_once(subject):
     added = [(op.block, op.part) for op in of_kind(plan.loop, AddPrefix)]
     assert added == ([(op.block, op.part) for op in issues] if g.fold == "prefix" else [])
     assert [op.expand for op in of_kind(plan.loop, ReadWeight)] == (
-        [g.fold == "expand"] if g.weight_registers else []
+        [g.fold == "expand"] if g.weight_registers and not g.fragment_buffers else []
     )
     turns = [type(op) for op in plan.loop if isinstance(op, TakeTurn | PassTurn)]
     assert turns == [TakeTurn, PassTurn] * g.blocks_per_tile * overlap.turns
@@ -225,7 +252,9 @@ BREAKS = {
     "warps side by side": (
         lambda s: replace(s, warps=Warps(s.warps.m, 2)), ("warpgroups", "warps-count")),
     "half a warpgroup": (lambda s: replace(s, warps=Warps(s.warps.m - 2, 1)), ("warpgroups",)),
-    "one warpgroup": (lambda s: replace(s, warps=Warps(4, 1)), ("warpgroups",)),
+    "five warpgroups": (lambda s: replace(s, warps=Warps(20, 1)), ("warpgroups",)),
+    "turns of one warpgroup": (
+        lambda s: replace(s, warps=Warps(4, 1), overlap=Overlap(1, True)), ("warpgroup-turns",)),
     "rows of half a warpgroup": (
         lambda s: replace(s, tile=replace(s.tile, m=s.tile.m - 32)), ("warpgroup-tile-m",)),
     "half a group of tokens": (
@@ -237,8 +266,18 @@ BREAKS = {
     "slices of part of a group": (
         lambda s: replace(s, epilogue=Epilogue(12)), ("warpgroup-tile-n",)),
     "three steps": (lambda s: replace(s, tile=replace(s.tile, k=96)), ("warpgroup-tile-k",)),
-    "linear weight": (
-        lambda s: replace(s, layout=Layout("linear", s.layout.tokens)), ("warpgroup-layout",)),
+    "other weight": (
+        lambda s: replace(s, layout=Layout("xor_256b", s.layout.tokens)), ("warpgroup-layout",)),
+    "fragments from shared memory": (
+        lambda s: replace(s, pack=Pack(data="fragment"), stationary=Stationary("expand")),
+        ("weight-fragments",)),
+    "many fragments": (
+        lambda s: replace(
+            s,
+            pack=Pack(data="fragment"),
+            stationary=Stationary("expand", weight="registers"),
+            pipeline=replace(s.pipeline, fragments=5)),
+        ("weight-fragments",)),
     "linear tokens": (
         lambda s: replace(s, layout=Layout(s.layout.weight, "linear")), ("warpgroup-layout",)),
     "one stage": (lambda s: replace(s, pipeline=replace(s.pipeline, stages=1)), ("ring-depth",)),
@@ -275,7 +314,8 @@ def test_a_broken_schedule_is_refused(name, subject):
 @given(subjects)
 @EXAMPLES
 def test_exchange_is_refused_unless_no_sub_row_is_absent(subject):
-    schedule = replace(subject.schedule, stationary=Stationary("exchange"))
+    stationary = replace(subject.schedule.stationary, fold="exchange")
+    schedule = replace(subject.schedule, stationary=stationary)
     found = first_violation(schedule, subject.problem, subject.target)
     assert found == (None if subject.problem.format.plain else "warpgroup-fold")
 

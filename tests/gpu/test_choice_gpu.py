@@ -52,5 +52,8 @@ def test_the_choice_is_close_to_the_best_found(shape):
     rivals = list(dict.fromkeys([choice.schedule, found.winner.schedule]))
     times = measuring(rivals, Effort(rounds=5, sample_ms=20, settle_ms=60, warmup_s=0.1))
     mine, best = times[choice.schedule].us, times[found.winner.schedule].us
-    print(f"{shape}: chosen {choice.schedule.name} {mine:.1f} us, best found {best:.1f} us")
+    print(
+        f"{shape}: chosen {choice.schedule.name} {mine:.1f} us, "
+        f"best found {found.winner.schedule.name} {best:.1f} us\n{found.winner.schedule}"
+    )
     assert mine <= 1.10 * best

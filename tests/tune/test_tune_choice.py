@@ -5,25 +5,30 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tune_cases import PAIRS, database, record, shipped, task, true_us
+from tune_cases import H200, PAIRS, database, record, shipped, task, true_us
 
 from samoyeds_gen.check.strategies import SHIPPED
 from samoyeds_gen.compiler import first_violation
 from samoyeds_gen.errors import TuneError
 from samoyeds_gen.formats import Format
 from samoyeds_gen.kernel import Choice
+from samoyeds_gen.language import make_ssmm, target_named
+from samoyeds_gen.language.schedule import Overlap, Split, Tile
 from samoyeds_gen.tune.buckets import bucket_of, distance
 from samoyeds_gen.tune.choice import (
     DOUBT,
     FARTHEST,
+    Task,
     dense_expected,
     legal,
     modelled,
     rank,
     shipped_schedules,
 )
+from samoyeds_gen.tune.database import Database
 from samoyeds_gen.tune.demand import dense_us
 from samoyeds_gen.tune.machines import MACHINES, machine_named
+from samoyeds_gen.tune.tables import read_table, shipped_tables
 
 PREFIX, EXCHANGE, EXPAND = (
     shipped(name) for name in ("ssmm_sm80_prefix", "ssmm_sm80_exchange", "ssmm_sm80_expand")
@@ -195,3 +200,48 @@ def test_a_given_schedule_says_so():
     kernel = sg.compile(PREFIX, n=1, m=2, v=128, target="sm_80")
     assert kernel.choice == Choice(PREFIX, "given", "given by the caller")
     assert str(kernel.choice) == f"ssmm_sm80_prefix {PREFIX.digest}: given by the caller"
+
+
+SHIPPED_ENTRIES = [
+    each
+    for path in shipped_tables()
+    for each in read_table(path.read_text(), path.name)
+    if each.schedule is not None
+]
+
+
+@pytest.mark.parametrize("format", sorted({each.format for each in SHIPPED_ENTRIES}))
+def test_every_shape_of_the_shipped_table_takes_its_quickest_schedule(format):
+    opened = Database(None)
+    mine = [each for each in SHIPPED_ENTRIES if each.format == format]
+    for place in sorted({(each.gpu, each.dtype, each.shape) for each in mine}):
+        here = [each for each in mine if (each.gpu, each.dtype, each.shape) == place]
+        machine = machine_named(place[0])
+        problem = make_ssmm(Format.parse(format), place[1])
+        at = Task(machine, target_named(machine.target), problem, place[2])
+        best = rank(at, opened)[0]
+        assert (best.source, best.expected_us) == ("table", min(each.us for each in here)), place
+
+
+# Shapes between those that were tuned, whose tiles do not fill the chip.
+FEW_TILES = ((12288, 4096, 20), (5120, 13824, 48), (7168, 2048, 100), (4096, 4096, 200))
+
+
+@pytest.mark.parametrize("shape", FEW_TILES)
+def test_few_tiles_are_shared_out_by_clusters_that_all_run_at_once(shape):
+    best = rank(task(shape), Database(None))[0]
+    schedule = best.schedule
+    size = schedule.split.k * schedule.cluster.m
+    tiles = -(-shape[0] // schedule.tile.m) * -(-shape[2] // schedule.tile.n)
+    assert tiles * schedule.split.k >= 2 / 3 * H200.multiprocessors, "most of the chip works"
+    if schedule.pipeline.copy == "tma":
+        assert tiles // schedule.cluster.m <= H200.clusters_of(size), "in one wave"
+
+
+def test_a_split_whose_clusters_would_not_fit_is_not_carried_over():
+    """Measured at 16 tiles, a split by 6 is quickest; 20 tiles in clusters of 6 take two waves."""
+    base = replace(shipped("ssmm_sm90"), tile=Tile(256, 64, 128), overlap=Overlap())
+    five, six = (replace(base, name=f"by{k}", split=Split(k)) for k in (5, 6))
+    stored = database(record(five, 16.3, (4096, 14336, 64)), record(six, 15.6, (4096, 14336, 64)))
+    assert rank(task((4096, 14336, 64)), stored)[0].schedule == six
+    assert rank(task((5120, 13824, 48)), stored)[0].schedule == five

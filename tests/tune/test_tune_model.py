@@ -11,8 +11,9 @@ from tune_cases import H200, PAIRS, database, shipped, task
 from samoyeds_gen.check.strategies import SHIPPED, schedules
 from samoyeds_gen.formats import Format
 from samoyeds_gen.language import atoms, make_ssmm, target_named
+from samoyeds_gen.language.schedule import Split
 from samoyeds_gen.tune.choice import Task, legal, modelled, rank, shipped_schedules
-from samoyeds_gen.tune.demand import dense_us, estimate
+from samoyeds_gen.tune.demand import EFFICIENCY, dense_us, estimate, tile_clocks
 from samoyeds_gen.tune.machines import MACHINES, machine_for_target, machine_named, machine_of
 from samoyeds_gen.tune.shapes import SHAPES, plain, tuned_shape
 
@@ -139,6 +140,42 @@ def test_a_present_gpu_takes_its_row_or_one_scaled():
     assert other.dense == pytest.approx(machine_named("3090").dense / 2)
     newer = machine_of(Present("NVIDIA X1", "sm_130a", 200))
     assert (newer.target, newer.multiprocessors) == ("sm_130a", 200)
+
+
+@given(st.sampled_from(MACHINES), st.integers(1, 8))
+def test_whole_clusters_run_together_and_no_more_than_there_is_room_for(machine, size):
+    together = machine.clusters_of(size)
+    assert 1 <= together <= machine.multiprocessors // size
+    assert machine.clusters_of(1) == machine.multiprocessors
+    assert together >= 0.85 * (machine.multiprocessors // size) - 1
+
+
+@pytest.mark.parametrize(("size", "together"), [(1, 132), (2, 66), (3, 42), (4, 30), (6, 18)])
+def test_clusters_take_another_wave_when_they_do_not_fit_together(size, together):
+    schedule, at = shipped("ssmm_sm90"), task()
+    row = tuned_shape(schedule).demand(schedule, at.problem, at.target, at.shape, H200)
+    fits = replace(row, cluster=size, tiles=size * together, streamed=0.0)
+    over = replace(fits, tiles=size * (together + 1))
+    drained = H200.launch, tile_clocks(fits, H200, 1) / EFFICIENCY / H200.clock * 1e-3
+    assert estimate(fits, H200).us == pytest.approx(sum(drained))
+    assert estimate(over, H200).us == pytest.approx(drained[0] + 2 * drained[1])
+
+
+def test_a_present_gpu_of_another_size_has_no_row_of_clusters():
+    assert machine_of(Present("NVIDIA H200", "sm_90a", 132)).clusters
+    assert not machine_of(Present("NVIDIA H200 NVL", "sm_90a", 66)).clusters
+
+
+def test_a_split_that_does_not_fit_is_modelled_as_two_waves():
+    """Measured on an H200: by 3, 28.6 us; by 4, 43.5 us, for 32 clusters of 4 do not fit."""
+    at = task((4096, 14336, 256))
+    base = shipped("ssmm_sm90")
+    times = {}
+    for parts in (3, 4):
+        schedule = replace(base, tile=replace(base.tile, n=128), split=Split(parts))
+        times[parts] = modelled(schedule, at).us
+    assert times[3] == pytest.approx(28.6, rel=0.2)
+    assert times[4] == pytest.approx(43.5, rel=0.2)
 
 
 def test_every_target_has_a_machine_to_choose_for():

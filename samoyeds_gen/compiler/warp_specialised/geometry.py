@@ -14,12 +14,14 @@ BOX_COLUMNS = 64  # token columns of one TMA box: rows of 128 bytes, what the sw
 METADATA_COLUMNS = 64  # dense columns one metadata word of a lane spans
 UNIT = 16  # dense columns of one expand slot
 # Registers a thread of consumers and producer, by warpgroups of consumers. A producer that gathers
-# keeps more values, and one that works in a cluster most: 32 are then too few.
-REGISTERS = {2: (240, 24), 3: (160, 32), 4: (112, 32)}
-GATHER_REGISTERS = {2: (232, 40), 3: (160, 32), 4: (104, 56)}
-CLUSTER_REGISTERS = {2: (232, 40), 3: (152, 56), 4: (104, 56)}
+# keeps more values, and one that works in a cluster most: 32 are then too few. Beside one warpgroup
+# of consumers there are more than threads can name.
+REGISTERS = {1: (256, 56), 2: (240, 24), 3: (160, 32), 4: (112, 32)}
+GATHER_REGISTERS = {1: (256, 56), 2: (232, 40), 3: (160, 32), 4: (104, 56)}
+CLUSTER_REGISTERS = {1: (256, 56), 2: (232, 40), 3: (152, 56), 4: (104, 56)}
 MAX_EXPERTS = 511  # of a grouped kernel: their tiles are counted in shared memory
 OVERHEAD_REGISTERS = 24  # addresses, counters and words of a consumer with two rows a block
+FRAGMENT_REGISTERS = 4  # where fragments of this tile and of the next one lie
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,7 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
     selectors = 2 * max(0, f.m - 2) if prefix else 0  # those of two rows a block are overhead
     in_registers = fold == "expand" or schedule.stationary.weight == "registers"
     words_held = selectors + (max(1, buffers) * tile.k // 8 if in_registers else 0)
+    words_held += FRAGMENT_REGISTERS if streamed else 0
     cluster = 1 if gathered else schedule.cluster.m
     registers = GATHER_REGISTERS if gathered else REGISTERS
     if cluster > 1 or schedule.split.k > 1:

@@ -36,14 +36,25 @@ def warpgroup_matrix(case: Case) -> Violation | None:
 
 
 def warpgroups(case: Case) -> Violation | None:
-    """Consumers are two to four warpgroups along the features."""
+    """Consumers are one to four warpgroups along the features."""
     warps = case.schedule.warps
     if warps.n == 1 and warps.m % 4 == 0 and warps.m // 4 in REGISTERS:
         return None
     return Violation(
-        f"{warps.m} x {warps.n} warps are not two to four warpgroups of 4 x 1 warps",
-        "use warps(m=8, 12 or 16, n=1)",
+        f"{warps.m} x {warps.n} warps are not one to four warpgroups of 4 x 1 warps",
+        "use warps(m=4, 8, 12 or 16, n=1)",
         "warps",
+    )
+
+
+def warpgroup_turns(case: Case) -> Violation | None:
+    """A turn is passed to another warpgroup."""
+    if not case.schedule.overlap.turns or case.schedule.warps.m > 4:
+        return None
+    return Violation(
+        "overlap turns=True with one warpgroup, which has nobody to take turns with",
+        "leave turns out, or use more warps",
+        "overlap",
     )
 
 
@@ -279,12 +290,13 @@ def weight_fragments(case: Case) -> Violation | None:
 def warpgroup_registers(case: Case) -> Violation | None:
     """Accumulators fit the registers that the producer leaves."""
     g = derive_geometry(case.schedule, case.problem)
-    if g.registers <= g.consumer_registers or case.schedule.resident.spills:
+    there = min(g.consumer_registers, case.target.registers_per_thread)
+    if g.registers <= there or case.schedule.resident.spills:
         return None
     return Violation(
-        f"about {g.registers} registers a thread are needed, {g.consumer_registers} are there for "
-        f"{g.consumers} warpgroups beside a producer",
-        "use a smaller tile n",
+        f"about {g.registers} registers a thread are needed, {there} are there for "
+        f"{g.consumers} warpgroup{'s' * (g.consumers > 1)} beside a producer",
+        "use a smaller tile n" + (", or fewer fragments" if g.fragment_buffers > 1 else ""),
         "tile",
     )
 
@@ -318,6 +330,7 @@ RULES: dict[str, Rule] = COMMON | {
     "warpgroup-matrix": warpgroup_matrix,
     "warpgroups": warpgroups,
     "whole-warps": whole_warps,
+    "warpgroup-turns": warpgroup_turns,
     "warpgroup-fold": warpgroup_fold,
     "weight-fragments": weight_fragments,
     "warpgroup-tile-k": warpgroup_tile_k,

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from math import ceil
-from typing import Literal
 
 from samoyeds_gen.compiler.folds import plan_fold
 from samoyeds_gen.compiler.warp_specialised.geometry import (
@@ -23,16 +22,18 @@ from samoyeds_gen.tune.machines import Machine
 from samoyeds_gen.tune.shapes.plain import streamed_bytes, unit_rows
 from samoyeds_gen.tune.suites import Shape
 
-WARPGROUPS = (2, 3, 4)
-TILE_N = (16, 32, 48, 64, 96, 128, 160, 176, 192, 200, 208, 256)
+WARPGROUPS = (1, 2, 3, 4)
+TILE_N = (16, 24, 32, 48, 64, 96, 128, 160, 176, 192, 200, 208, 256)
 TILE_K = (64, 128)
-STAGES = (2, 3, 4, 5, 6)
+STAGES = (2, 3, 4, 5, 6, 8)
 SPLITS = (1, 2)
 TURNS = (False, True)
 CLUSTERS = ((1, 1), (2, 1), (1, 2), (1, 4), (1, 8))  # CTAs that share tokens, or the columns of k
 GROUPS = (8, 16, 32)
 SLICES = (8, 16)
-WEIGHTS: tuple[Literal["shared", "registers"], ...] = ("shared", "registers")
+FRAGMENTS = (1, 2)  # stages of weight on their way from memory to registers
+
+FEW_TOKENS = 64  # of a tile, up to which one warpgroup alone or a ring of more than six pay
 
 SHARPNESS = 8.0  # a prototype's rates at V = 32, 64 and 128 fit within a tenth
 FOLD_CLOCKS = 1.8  # that the matrix unit waits for each clock of the fold's additions,
@@ -48,9 +49,7 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
     yield base
     prefix = plan_fold(base, problem) == "prefix"
     per_row = problem.format.m if prefix else 1
-    # Prefix sums leave no registers for weight values; the expand fold has them there anyway.
-    plain = problem.format.plain
-    for groups, n, k, stages, split, turns, (cluster, parts), raster, tokens, weight in product(
+    for groups, n, k, stages, split, turns, (cluster, parts), raster, tokens, fetch in product(
         WARPGROUPS,
         TILE_N,
         TILE_K,
@@ -60,15 +59,20 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
         CLUSTERS,
         GROUPS,
         SLICES,
-        WEIGHTS if plain else WEIGHTS[:1],
+        tuple(_fetches(base, problem)),
     ):
+        streamed = fetch.pack.data == "fragment"
+        if streamed and split > 1:
+            continue  # nothing is added that a second part of the tokens could hide
+        if n > FEW_TOKENS and (groups == 1 or stages > 6):
+            continue
+        swizzle = layouts.LINEAR if streamed else layouts.swizzle_for_row(k)
         yield replace(
-            base,
+            fetch,
             tile=Tile(WARPGROUP_ROWS * per_row * groups, n, k),
             warps=Warps(4 * groups, 1),
-            layout=replace(base.layout, weight=layouts.swizzle_for_row(k).name),
-            stationary=replace(base.stationary, weight=weight),
-            pipeline=replace(base.pipeline, stages=stages),
+            layout=replace(base.layout, weight=swizzle.name),
+            pipeline=replace(fetch.pipeline, stages=stages),
             overlap=replace(base.overlap, split=split, turns=turns),
             cluster=replace(base.cluster, m=cluster),
             split=replace(base.split, k=parts),
@@ -77,32 +81,51 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
         )
 
 
+def _fetches(base: Schedule, problem: Ssmm) -> Iterator[Schedule]:
+    """The base with each way that matrix steps may get their weight, one where the fold decides.
+
+    Prefix sums leave no registers for weight values; the expand fold has them there anyway.
+    """
+    shared = replace(base.stationary, weight="shared")
+    rows = replace(base, pack=replace(base.pack, data="rows"), stationary=shared)
+    yield rows
+    if problem.format.plain:
+        held = replace(rows, stationary=replace(shared, weight="registers"))
+        yield held
+        for number in FRAGMENTS:
+            pipeline = replace(base.pipeline, fragments=number)
+            yield replace(held, pack=replace(base.pack, data="fragment"), pipeline=pipeline)
+
+
 def demand(
     schedule: Schedule, problem: Ssmm, target: Target, shape: Shape, machine: Machine
 ) -> Demand:
     """Each warpgroup reads its weights and all tokens of a stage from shared memory; a cluster
     fetches tokens once, or shares out k and exchanges its sums. Persistent CTAs, one a
-    multiprocessor.
+    multiprocessor. Weight in fragment order goes past shared memory, from L2 to registers.
     """
     m, k, n = shape
     tile, g = schedule.tile, derive_geometry(schedule, problem)
     stage = stage_bytes(schedule, problem)
+    weight = g.rows * tile.k
     rows = unit_rows(schedule, problem)
     parts = 4.0 * tile.m * tile.n * (1 - 1 / g.split)
-    reads = g.rows * tile.k + g.consumers * (g.token_bytes + g.word_bytes)
+    reads = g.consumers * (g.token_bytes + g.word_bytes)
+    past = weight if g.fragment_buffers else 0
     return Demand(
         tiles=ceil(m / tile.m) * ceil(n / tile.n) * g.split,
         resident=1,
         steps=ceil(k / tile.k / g.split),
         unit=schedule.tensorize,
         matrix=2.0 * rows * tile.n * tile.k + _fold_operations(schedule, problem, machine),
-        shared=stage + reads,
-        fetched=stage - g.token_bytes * (1 - 1 / g.cluster),
+        shared=stage + reads + weight - past,
+        fetched=stage + past - g.token_bytes * (1 - 1 / g.cluster),
         vector=0.0,
         latency=LATENCY / (schedule.pipeline.stages - 1),
         drain=EPILOGUE + (EXCHANGE + parts / EXCHANGED_PER_CLOCK if g.split > 1 else 0),
         streamed=streamed_bytes(schedule, problem, shape, machine),
         sharpness=SHARPNESS,
+        cluster=g.cluster * g.split,
     )
 
 

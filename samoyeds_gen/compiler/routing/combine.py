@@ -1,0 +1,81 @@
+"""From a combination to its plan: how many rows and pieces of them are in flight together."""
+
+from samoyeds_gen.compiler.ops import State
+from samoyeds_gen.compiler.plan import Constant, ConstantGroup, Parameter
+from samoyeds_gen.compiler.routing.plan import Claim, RoutingPlan, TypeName
+from samoyeds_gen.compiler.routing.problem import Combine
+from samoyeds_gen.language.targets import Target
+
+THREADS = 128
+IN_FLIGHT = 8
+"""Loads of a thread that are in flight together, about."""
+MOST_IN_FLIGHT = 10
+CTAS = 10
+"""Resident CTAs, so that a thread keeps to about 50 registers: enough for what is in flight."""
+PIECES = 4
+"""Most pieces of a row that a thread has."""
+
+WHOLE = {2: "unsigned short", 4: "unsigned", 8: "uint2", 16: "uint4"}
+
+
+def lower_combine(problem: Combine, target: Target) -> RoutingPlan:
+    """The plan of a combination."""
+    batches = 1 if problem.choices <= MOST_IN_FLIGHT else -(-problem.choices // IN_FLIGHT)
+    batch = -(-problem.choices // batches)
+    pieces = max(1, min(PIECES, IN_FLIGHT // batch))
+    short = problem.dtype.short
+    constants = (
+        ("kChoices", problem.choices, "rows a token adds up"),
+        ("kElements", problem.elements, "elements a piece"),
+        ("kPieces", pieces, "pieces a thread"),
+        ("kBatch", batch, "rows whose loads are in flight together"),
+        ("kThreads", THREADS, "threads a CTA"),
+        ("kCtasPerSm", CTAS, "resident CTAs the compiler makes room for"),
+    )
+    return RoutingPlan(
+        entry=problem.entry,
+        problem=problem,
+        target=target,
+        summary=("out[t, :] is the sum of y[slots[t, j], :] over j, in float32 and in order.",),
+        template="routing.cu.jinja",
+        threads=THREADS,
+        shared_bytes=0,
+        types=(
+            TypeName("Element", problem.dtype.storage, f"one {problem.dtype.name}"),
+            TypeName("Whole", WHOLE[problem.piece_bytes], f"{problem.piece_bytes} bytes"),
+        ),
+        constants=(ConstantGroup("Combination", tuple(Constant(*row) for row in constants)),),
+        claims=(
+            Claim("sizeof(Whole) == kElements * sizeof(Element)", "a piece is one load"),
+            Claim("kBatch <= kChoices", "a batch has rows to add"),
+        ),
+        wrappers=(),
+        functions=(
+            State(f"the value of a {problem.dtype.name}", name=f"widen_{short}"),
+            State(f"rounding to {problem.dtype.name}", name=f"narrow_{short}"),
+            State("what a thread loads at a time", name="pieces"),
+        ),
+        sections=(
+            State("the token and pieces of a thread", name="thread_place"),
+            State("rows added in order", name="add_rows"),
+            State("sums rounded and stored", name="store_sums"),
+        ),
+        parameters=tuple(
+            Parameter(declaration.split()[-1], declaration, declaration.split()[-1], note)
+            for declaration, note in (
+                ("const Element* __restrict__ y", "rows that experts computed [slots, columns]"),
+                ("const int* __restrict__ slots", "rows of each token [tokens, kChoices]"),
+                ("Element* __restrict__ out", "sums [tokens, columns]"),
+                ("long long y_stride", "row stride of y in elements"),
+                ("long long out_stride", "row stride of out in elements"),
+                ("int pieces", "pieces a row"),
+                ("int tokens", "tokens"),
+            )
+        ),
+    )
+
+
+def combine_blocks(plan: RoutingPlan, tokens: int, pieces: int) -> int:
+    """CTAs for this many tokens of so many pieces a row."""
+    turns = -(-pieces // plan.constant("kPieces"))
+    return -(-tokens * turns // plan.threads)

@@ -1,0 +1,71 @@
+"""The choice of schedules for grouped launches: laws of its model, and what it picks."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from samoyeds_gen.errors import TuneError
+from samoyeds_gen.formats import Format
+from samoyeds_gen.language import make_ssmm
+from samoyeds_gen.tune.experts import ExpertTask, expected_tiles, expert_schedules, predicted
+from samoyeds_gen.tune.machines import machine_named
+
+H200 = machine_named("H200")
+FORM = Format(1, 2, 128)
+GATE = make_ssmm(FORM, "bf16", index="int32", activation="silu", grouped=True, gated=True)
+DOWN = make_ssmm(FORM, "bf16", scale=True, grouped=True)
+MIXTRAL = {"m": 28672, "k": 4096, "experts": 8, "top": 2}
+
+
+@given(st.integers(1, 400), st.sampled_from((0.01, 0.125, 0.5, 1.0)), st.integers(1, 64))
+def test_expected_tiles_are_a_mean(tokens, share, n):
+    mean = expected_tiles(tokens, share, n)
+    assert tokens * share / n - 1e-6 <= mean <= tokens * share / n + 1
+    assert mean <= math.ceil(tokens / n)
+    drawn = np.random.default_rng(0).binomial(tokens, share, 4000)
+    seen = np.ceil(drawn / n)
+    assert abs(seen.mean() - mean) <= 6 * max(seen.std(), 0.03) / math.sqrt(4000) + 1e-6
+
+
+def test_no_tokens_have_no_tiles():
+    assert expected_tiles(0, 0.5, 16) == 0
+    assert ExpertTask(**MIXTRAL, tokens=0).columns(16) == 0
+
+
+@given(st.integers(1, 14), st.sampled_from((GATE, DOWN)))
+def test_more_tokens_never_take_less_time(power, problem):
+    fewer, more = (ExpertTask(**MIXTRAL, tokens=2**p) for p in (power, power + 1))
+    for schedule in expert_schedules(fewer, problem, H200)[:8]:
+        first = predicted(fewer, schedule, problem, H200)
+        assert first <= predicted(more, schedule, problem, H200) * 1.0001
+
+
+def test_shared_experts_take_every_token():
+    routed = ExpertTask(2816, 2048, 64, 6, 256)
+    both = ExpertTask(2816, 2048, 66, 6, 256, shared=2)
+    assert both.columns(64) == pytest.approx(routed.columns(64) + 2 * 4)
+    assert both.rows == 256 * 8
+    assert both.busy == pytest.approx(routed.busy + 2)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "narrow", "wide", "gather"),
+    [(16, 16, 16, "on_load"), (128, 24, 64, "before"), (4096, 96, 200, "before")],
+)
+def test_tiles_follow_the_tokens_of_an_expert(tokens, narrow, wide, gather):
+    best = expert_schedules(ExpertTask(**MIXTRAL, tokens=tokens), GATE, H200)[0]
+    assert narrow <= best.tile.n <= wide
+    assert best.pack.gather == gather
+
+
+def test_every_schedule_is_legal_and_named_apart():
+    made = expert_schedules(ExpertTask(**MIXTRAL, tokens=512), GATE, H200)
+    assert len({each.name for each in made}) == len(made) > 20
+
+
+def test_a_gpu_without_the_pipeline_is_refused():
+    with pytest.raises(TuneError, match="no schedule multiplies experts"):
+        expert_schedules(ExpertTask(**MIXTRAL, tokens=16), GATE, machine_named("A100"))
