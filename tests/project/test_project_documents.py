@@ -32,7 +32,7 @@ def running():
         yield pytest.param(path, id=str(path.relative_to(ROOT)), marks=marks)
 
 
-@pytest.mark.parametrize("path", running())
+@pytest.mark.parametrize("path", list(running()))
 def test_code_of_documents_runs(path, tmp_path, monkeypatch, capsys):
     for library in ("torch", "transformers"):
         if any(f"import {library}" in block.text for block in blocks(path)):
