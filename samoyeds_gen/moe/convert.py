@@ -138,20 +138,15 @@ def _rest(model: Any, checkpoint: Checkpoint, folder: Folder) -> None:
     last = folder.shards - 1
     if last in folder.done:
         return
-    names = {name for name in _wanted(model) if not name.startswith("model.layers.")}
+    names = [name for name in _wanted(model) if not name.startswith("model.layers.")]
     folder.write(last, {name: checkpoint.tensor(name) for name in sorted(names)}, [])
 
 
-def _wanted(model: Any) -> set[str]:
-    """Names of the tensors a model is loaded from; of tied ones, the first only."""
-    seen: set[int] = set()
-    names = set()
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if id(parameter) not in seen:
-            names.add(name)
-        seen.add(id(parameter))
+def _wanted(model: Any) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors a model is loaded from; of tied ones, the first only."""
     persistent = set(model.state_dict())
-    return names | {name for name, _ in model.named_buffers() if name in persistent}
+    buffers = [pair for pair in model.named_buffers() if pair[0] in persistent]
+    return {name: tuple(t.shape) for name, t in (*model.named_parameters(), *buffers)}
 
 
 def _pruning(

@@ -51,7 +51,7 @@ def read_config(folder: Path) -> tuple[Any, dict[str, Any]]:
     family_of(_Kind(kind))
     try:
         config = transformers().AutoConfig.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # whatever transformers and its validators raise
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise ModelError(
             f"{path} is refused by transformers ({reason})", remedy="repair the configuration"

@@ -43,8 +43,9 @@ def test_dependencies_are_what_is_imported():
     declared = names(PROJECT["dependencies"])
     assert declared >= NOT_IMPORTED
     provided = {PROVIDES.get(each, each) for each in declared - NOT_IMPORTED}
-    optional = {"torch"}
-    assert names(PROJECT["optional-dependencies"]["torch"]) == optional
+    optional = {"torch", "transformers"}
+    assert names(PROJECT["optional-dependencies"]["torch"]) == {"torch"}
+    assert names(PROJECT["optional-dependencies"]["hf"]) == optional
     assert used - optional == provided
 
 
