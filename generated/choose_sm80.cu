@@ -122,7 +122,7 @@ __device__ __forceinline__ void choose(const Logit* row, const float* bias, int&
   }
   // Groups: lane g learns the score of group g.
   unsigned group_rank = kRemoved;
-#pragma unroll 1
+#pragma unroll
   for (int group = 0; group < kGroups; ++group) {
     unsigned best = kRemoved;
 #pragma unroll
@@ -163,7 +163,6 @@ __device__ __forceinline__ void choose(const Logit* row, const float* bias, int&
   }
 
   // The best expert that is left, kTopK times; of equals the first.
-  float value = 0.0f;
 #pragma unroll 1
   for (int turn = 0; turn < kTopK; ++turn) {
     unsigned best = kRemoved;
@@ -174,16 +173,19 @@ __device__ __forceinline__ void choose(const Logit* row, const float* bias, int&
 #pragma unroll
     for (int i = kLaneExperts - 1; i >= 0; --i) first = ranks[i] == best ? lane + 32 * i : first;
     first = redux_min(first);
-    float found = 0.0f;
 #pragma unroll
     for (int i = 0; i < kLaneExperts; ++i) {
-      const bool mine = first == lane + 32 * i;
-      ranks[i] = mine ? kRemoved : ranks[i];
-      found = mine ? score[i] : found;
+      ranks[i] = first == lane + 32 * i ? kRemoved : ranks[i];
     }
-    found = __shfl_sync(0xffffffffu, found, first % 32);
     expert = turn == lane ? first : expert;
-    value = turn == lane ? found : value;
+  }
+
+  // What the chosen expert is weighed by, from the lane that has it.
+  float value = 0.0f;
+#pragma unroll
+  for (int i = 0; i < kLaneExperts; ++i) {
+    const float there = __shfl_sync(0xffffffffu, score[i], expert % 32);
+    value = expert / 32 == i ? there : value;
   }
 
   // Weights: the scores of the chosen, over their sum.
@@ -213,6 +215,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   // Tokens of this chunk that chose each expert: none yet.
   extern __shared__ __align__(16) unsigned char shared[];
   int* const count = reinterpret_cast<int*>(shared + kCount);
+#pragma unroll 1
   for (int i = threadIdx.x; i < kExperts; i += kThreads) count[i] = 0;
   __syncthreads();
 
@@ -233,6 +236,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   __syncthreads();
 
   // The counts of this chunk.
+#pragma unroll 1
   for (int i = threadIdx.x; i < kExperts; i += kThreads) {
     counts[blockIdx.x * kExperts + i] = count[i];
   }

@@ -26,6 +26,7 @@ static_assert(kColumns * kRows == kThreads, "every thread adds up counts");
 // How many tokens before this one have their bit set.
 __device__ __forceinline__ int earlier(const unsigned* bits, int token) {
   int count = __popc(bits[token / 32] & ((1u << token % 32) - 1));
+#pragma unroll 1
   for (int word = 0; word < token / 32; ++word) count += __popc(bits[word]);
   return count;
 }
@@ -51,10 +52,12 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   unsigned* const bits = reinterpret_cast<unsigned*>(shared + kBits);
   int* const first_slot = reinterpret_cast<int*>(shared + kFirstSlot);
   const int words = (end_token - first_token + 31) / 32;
+#pragma unroll 1
   for (int i = threadIdx.x; i < kExperts * words; i += kThreads) bits[i] = 0;
 
   // Tokens of earlier chunks that chose each expert: none counted yet.
   int* const before = reinterpret_cast<int*>(shared + kBefore);
+#pragma unroll 1
   for (int i = threadIdx.x; i < kExperts; i += kThreads) {
     first_slot[i] = 0;
     before[i] = 0;
@@ -62,6 +65,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   __syncthreads();
 
   // The bits of this chunk.
+#pragma unroll 1
   for (int at = first_token * kTopK + threadIdx.x; at < end_token * kTopK; at += kThreads) {
     const int token = at / kTopK - first_token;
     atomicOr(bits + experts[at] * words + token / 32, 1u << token % 32);
@@ -110,12 +114,14 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
 
   // Where experts begin, from the CTA whose tokens come first; shared experts follow the others.
   if (blockIdx.x == 0) {
+#pragma unroll 1
     for (int i = threadIdx.x; i <= kExperts + kShared; i += kThreads) {
       offsets[i] = i < kExperts ? first_slot[i] : (kTopK + i - kExperts) * tokens;
     }
   }
 
   // Every choice takes its slot.
+#pragma unroll 1
   for (int at = first_token * kTopK + threadIdx.x; at < end_token * kTopK; at += kThreads) {
     const int token = at / kTopK;
     const int expert = experts[at];
@@ -126,6 +132,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   }
 
   // Shared experts take every token.
+#pragma unroll 1
   for (int i = threadIdx.x; i < (end_token - first_token) * kShared; i += kThreads) {
     const int token = first_token + i / kShared;
     const int slot = (kTopK + i % kShared) * tokens + token;

@@ -114,7 +114,6 @@ __device__ __forceinline__ void choose(const Logit* row, int& expert, float& wei
     ranks[i] = at < kExperts ? rank_of(logit[i]) : kRemoved;
   }
   // The best expert that is left, kTopK times; of equals the first.
-  float value = 0.0f;
 #pragma unroll 1
   for (int turn = 0; turn < kTopK; ++turn) {
     unsigned best = kRemoved;
@@ -125,16 +124,19 @@ __device__ __forceinline__ void choose(const Logit* row, int& expert, float& wei
 #pragma unroll
     for (int i = kLaneExperts - 1; i >= 0; --i) first = ranks[i] == best ? lane + 32 * i : first;
     first = redux_min(first);
-    float found = 0.0f;
 #pragma unroll
     for (int i = 0; i < kLaneExperts; ++i) {
-      const bool mine = first == lane + 32 * i;
-      ranks[i] = mine ? kRemoved : ranks[i];
-      found = mine ? logit[i] : found;
+      ranks[i] = first == lane + 32 * i ? kRemoved : ranks[i];
     }
-    found = __shfl_sync(0xffffffffu, found, first % 32);
     expert = turn == lane ? first : expert;
-    value = turn == lane ? found : value;
+  }
+
+  // What the chosen expert is weighed by, from the lane that has it.
+  float value = 0.0f;
+#pragma unroll
+  for (int i = 0; i < kLaneExperts; ++i) {
+    const float there = __shfl_sync(0xffffffffu, logit[i], expert % 32);
+    value = expert / 32 == i ? there : value;
   }
 
   // The softmax over all experts: powers of the distance to the largest logit, and their sum.
@@ -158,6 +160,7 @@ __device__ __forceinline__ void choose(const Logit* row, int& expert, float& wei
 // How many tokens before this one have their bit set.
 __device__ __forceinline__ int earlier(const unsigned* bits, int token) {
   int count = __popc(bits[token / 32] & ((1u << token % 32) - 1));
+#pragma unroll 1
   for (int word = 0; word < token / 32; ++word) count += __popc(bits[word]);
   return count;
 }
@@ -183,6 +186,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   unsigned* const bits = reinterpret_cast<unsigned*>(shared + kBits);
   int* const first_slot = reinterpret_cast<int*>(shared + kFirstSlot);
   const int words = (end_token - first_token + 31) / 32;
+#pragma unroll 1
   for (int i = threadIdx.x; i < kExperts * words; i += kThreads) bits[i] = 0;
 
   // What was chosen is kept here, besides where the caller finds it.
@@ -209,8 +213,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   __syncthreads();
 
   // Tokens of each expert.
+#pragma unroll 1
   for (int i = threadIdx.x; i < kExperts; i += kThreads) {
     int count = 0;
+#pragma unroll 1
     for (int word = 0; word < words; ++word) count += __popc(bits[i * words + word]);
     first_slot[i] = count;
   }
@@ -241,11 +247,13 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   __syncthreads();
 
   // Where experts begin; those that everyone shares follow the others.
+#pragma unroll 1
   for (int i = threadIdx.x; i <= kExperts + kShared; i += kThreads) {
     offsets[i] = i < kExperts ? first_slot[i] : (kTopK + i - kExperts) * tokens;
   }
 
   // Every choice takes its slot.
+#pragma unroll 1
   for (int at = first_token * kTopK + threadIdx.x; at < end_token * kTopK; at += kThreads) {
     const int token = at / kTopK;
     const int expert = kept_expert[at];

@@ -159,7 +159,8 @@ FAULTS = (
           "int i = 0; i < kLaneExperts; ++i) first ="),
     Fault("ties go to any lane", "first = redux_min(first);", "first = redux_max("
           "first == kNowhere ? 0u : first);"),
-    Fault("the best is not removed", "ranks[i] = mine ? kRemoved : ranks[i];", "", SLOT),
+    Fault("the best is not removed", "ranks[i] = first == lane + 32 * i ? kRemoved : ranks[i];",
+          "", SLOT),
     Fault("one choice short", "turn < kTopK", "turn < kTopK - 1"),
     Fault("experts beyond the last", "at < kExperts ? widen(row[at]) : minus_infinity()",
           "widen(row[at])", (BOUNDS, VALUE)),
@@ -172,7 +173,8 @@ FAULTS = (
           subject="deepseek"),
     Fault("negative scores are not turned round", "bits & 0x80000000u ? ~bits : bits | 0x80000000u",
           "bits | 0x80000000u"),
-    Fault("value of another lane", "found, first % 32)", "found, (first + 1) % 32)"),
+    Fault("value of another lane", "logit[i], expert % 32)", "logit[i], (expert + 1) % 32)"),
+    Fault("value of another row", "expert / 32 == i ? there", "expert / 16 == i ? there"),
     # Weights.
     Fault("fused multiply-add", "p = __fadd_rn(__fmul_rn(p, r), 0.5f);",
           "p = __fmaf_rn(p, r, 0.5f);"),
@@ -186,8 +188,8 @@ FAULTS = (
           "total = __fadd_rn(0.0f, exponential(", subject="all"),
     Fault("scaling left out", "weight = __fmul_rn(weight, 2.500000000e+00f);", "",
           subject="deepseek"),
-    Fault("weights with the bias", "found = mine ? score[i] : found;",
-          "found = mine ? score_of(ranks[i]) : found;", subject="deepseek"),
+    Fault("weights by the logits", "score[i], expert % 32)", "logit[i], expert % 32)",
+          subject="deepseek"),
     Fault("share without a floor", "__fadd_rn(sum, 1e-20f)", "sum", subject="deepseek"),
     Fault("sigmoid of one side", "x < 0.0f ? power : 1.0f", "1.0f", subject="deepseek"),
     # Groups.
