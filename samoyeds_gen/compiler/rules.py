@@ -146,12 +146,12 @@ def weight_space(case: Case) -> Violation | None:
 
 
 def one_weight(case: Case) -> Violation | None:
-    """Only the warp-specialised pipeline walks the tiles of experts, and has gates."""
+    """Streams know neither the tiles of experts nor gates."""
     if not (case.problem.grouped or case.problem.gated):
         return None
     return Violation(
         f"{case.schedule.pipeline.copy} kernels multiply one weight, without a gate",
-        "use copy=atoms.TMA",
+        "use copy=atoms.CP_ASYNC_16B, or copy=atoms.TMA",
         "pipeline",
     )
 

@@ -15,16 +15,17 @@ from samoyeds_gen.compiler.rules import (
     Case,
     Rule,
     Violation,
-    one_weight,
     resident_threads,
     ring_depth,
     weight_space,
 )
+from samoyeds_gen.formats import gate_block
 from samoyeds_gen.language.atoms import matrix_atom_named
 from samoyeds_gen.language.layouts import swizzle_named
 
 MAX_TILE_K = 128
 MAX_EXCHANGE_M = 8
+GATE_ROWS = 8  # of the matrix unit: a thread has rows that far apart
 RESERVED_BYTES = 1024  # zeros and token rows, at most
 MAX_TILE_N = 224  # token rows that fit what is reserved
 
@@ -165,6 +166,28 @@ def fold_step(case: Case) -> Violation | None:
     )
 
 
+def gate_rows(case: Case) -> Violation | None:
+    """Eight rows of the matrix unit are a block of gates, or of up projections, of the weight."""
+    f, fold = case.problem.format, plan_fold(case.schedule, case.problem)
+    if not case.problem.gated:
+        return None
+    if GATE_ROWS % f.m:
+        return Violation(
+            f"gate and up rows alternate by {GATE_ROWS}, the format ({f}) has blocks of {f.m}",
+            "use a format whose M divides 8",
+            "stationary",
+        )
+    block, own = gate_block(f), GATE_ROWS * (f.m if fold in ("exchange", "prefix") else 1)
+    if block == own:
+        return None
+    other = "fold='expand'" if block == GATE_ROWS else "fold='prefix' or fold='exchange'"
+    return Violation(
+        f"gate and up rows of ({f}) alternate by {block}, fold {fold} takes them by {own}",
+        f"use {other}",
+        "stationary",
+    )
+
+
 def copy_rows(case: Case) -> Violation | None:
     """A thread's chunks lie whole swizzle periods of 8 rows apart."""
     step = 8 * (2 * case.schedule.tile.k // 16)
@@ -240,7 +263,6 @@ def shared_limit(case: Case) -> Violation | None:
 
 
 RULES: dict[str, Rule] = COMMON | {
-    "one-weight": one_weight,
     "weight-space": weight_space,
     "warp-matrix": warp_matrix,
     "whole-k": whole_k,
@@ -252,6 +274,7 @@ RULES: dict[str, Rule] = COMMON | {
     "fold-step": fold_step,
     "tile-m": tile_m,
     "tile-n": tile_n,
+    "gate-rows": gate_rows,
     "copy-rows": copy_rows,
     "ring-depth": ring_depth,
     "fragment-buffers": fragment_buffers,
