@@ -15,17 +15,16 @@ from samoyeds_gen.compiler.rules import (
     Case,
     Rule,
     Violation,
+    gate_rows,
     resident_threads,
     ring_depth,
     weight_space,
 )
-from samoyeds_gen.formats import gate_block
 from samoyeds_gen.language.atoms import matrix_atom_named
 from samoyeds_gen.language.layouts import swizzle_named
 
 MAX_TILE_K = 128
 MAX_EXCHANGE_M = 8
-GATE_ROWS = 8  # of the matrix unit: a thread has rows that far apart
 RESERVED_BYTES = 1024  # zeros and token rows, at most
 MAX_TILE_N = 224  # token rows that fit what is reserved
 
@@ -163,28 +162,6 @@ def fold_step(case: Case) -> Violation | None:
         f"fold expand needs a k32 step, {atom.name} has k={atom.k}",
         "use atoms.MMA_SP_M16N8K32",
         "tensorize",
-    )
-
-
-def gate_rows(case: Case) -> Violation | None:
-    """Eight rows of the matrix unit are a block of gates, or of up projections, of the weight."""
-    f, fold = case.problem.format, plan_fold(case.schedule, case.problem)
-    if not case.problem.gated:
-        return None
-    if GATE_ROWS % f.m:
-        return Violation(
-            f"gate and up rows alternate by {GATE_ROWS}, the format ({f}) has blocks of {f.m}",
-            "use a format whose M divides 8",
-            "stationary",
-        )
-    block, own = gate_block(f), GATE_ROWS * (f.m if fold in ("exchange", "prefix") else 1)
-    if block == own:
-        return None
-    other = "fold='expand'" if block == GATE_ROWS else "fold='prefix' or fold='exchange'"
-    return Violation(
-        f"gate and up rows of ({f}) alternate by {block}, fold {fold} takes them by {own}",
-        f"use {other}",
-        "stationary",
     )
 
 

@@ -60,7 +60,9 @@ class RingText(KernelText):
         if grouped:
             self.tile = "in_expert"
             self.column = "first_row = expert_row + in_group / group_rows * kTileN"
-        self.stored_row = "expert * stored_rows + first_stored_row" if grouped else "first_stored_row"
+        self.stored_row = (
+            "expert * stored_rows + first_stored_row" if grouped else "first_stored_row"
+        )
         self.word_row = "(expert * tiles_m + tile_m)" if grouped else "tile_m"
         self.swaps, self.selectors, self.placement = "swaps", "selectors", "placement"
         if grouped:
