@@ -55,20 +55,17 @@ class RingText(KernelText):
 
         Each expert's words were packed by themselves, so that an expert's follow those of others.
         """
-        before = "static_cast<long long>(expert) * "
         self.tile, self.column = "blockIdx.x", "tile_n = in_group / group_rows"
+        self.stored_row, self.word_row = "first_stored_row", "tile_m"
+        self.swaps, self.selectors, self.placement = "swaps", "selectors", "placement"
         if grouped:
             self.tile = "in_expert"
             self.column = "first_row = expert_row + in_group / group_rows * kTileN"
-        self.stored_row = (
-            "expert * stored_rows + first_stored_row" if grouped else "first_stored_row"
-        )
-        self.word_row = "(expert * tiles_m + tile_m)" if grouped else "tile_m"
-        self.swaps, self.selectors, self.placement = "swaps", "selectors", "placement"
-        if grouped:
-            words = "fold_words * tiles_m * kTileRows"
-            self.swaps += f" + {before}{words}"
-            self.selectors += f" + {before}(kSets - 1) * {words}"
+            self.stored_row = "expert * stored_rows + first_stored_row"
+            self.word_row = "(expert * tiles_m + tile_m)"
+            before, words = "static_cast<long long>(expert)", "fold_words * tiles_m * kTileRows"
+            self.swaps = f"swaps + {before} * {words}"
+            self.selectors = f"selectors + {before} * (kSets - 1) * {words}"
             self.placement = "(placement + expert * tiles_m * kTileRows)"
 
     def _name_outputs(self, gated: bool) -> None:
