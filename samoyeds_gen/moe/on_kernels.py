@@ -23,6 +23,7 @@ from samoyeds_gen.tune.experts import ExpertTask, expert_schedules
 from samoyeds_gen.tune.machines import Machine, machine_named, machine_of
 
 CHUNK_ELEMENTS = 8  # kernels load 16 bytes of a row at a time
+MOST_PREPARED = 256  # numbers of tokens; a server with more of them prepares them again
 TRIED = 8  # schedules that are compiled before one that does not spill is given up
 
 
@@ -101,13 +102,15 @@ class Kernels:
         values, index, stride = _add_routing(arrays, given)
         # The routing is named by its identity, which is quicker than its value: what was prepared
         # keeps it alive.
-        key = ("layer", id(routing), count, values, index, stride, len(arrays), activation)
-        call: ExpertsCall = up.derived(
-            key,
-            lambda up: _prepare(
-                routing, tokens, (values, index, stride), arrays, up, down, activation, gated
-            ),
-        )
+        key = (id(routing), count, values, index, stride, len(arrays), activation)
+        calls: dict[Any, ExpertsCall] = up.derived("prepared layers", _no_calls)
+        call = calls.get(key)
+        if call is None:
+            kinds = (values, index, stride)
+            call = _prepare(routing, tokens, kinds, arrays, up, down, activation, gated)
+            if len(calls) >= MOST_PREPARED:
+                calls.clear()
+            calls[key] = call
         return call(arrays)
 
 
@@ -181,6 +184,10 @@ def _prepare(
         device=device,
         keep=routing,
     )
+
+
+def _no_calls(_: SparseWeight) -> dict[Any, ExpertsCall]:
+    return {}
 
 
 @lru_cache(maxsize=64)

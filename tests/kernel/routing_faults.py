@@ -159,7 +159,8 @@ FAULTS = (
           "int i = 0; i < kLaneExperts; ++i) first ="),
     Fault("ties go to any lane", "first = redux_min(first);", "first = redux_max("
           "first == kNowhere ? 0u : first);"),
-    Fault("the best is not removed", "ranks[i] = first == lane + 32 * i ? kRemoved : ranks[i];", "", SLOT),
+    Fault("the best is not removed", "ranks[i] = first == lane + 32 * i ? kRemoved : ranks[i];",
+          "", SLOT),
     Fault("one choice short", "turn < kTopK", "turn < kTopK - 1"),
     Fault("experts beyond the last", "at < kExperts ? widen(row[at]) : minus_infinity()",
           "widen(row[at])", (BOUNDS, VALUE)),

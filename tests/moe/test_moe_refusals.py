@@ -64,6 +64,20 @@ CHOSEN, WEIGHTS = torch.zeros(4, 2, dtype=torch.int32), torch.ones(4, 2)
             "the input requires a gradient, but Samoyeds layers have no backward pass; call the ",
         ),
         (
+            lambda: EXPERTS(X, CHOSEN, WEIGHTS.clone().requires_grad_()),
+            ModelError,
+            "weights requires a gradient, but Samoyeds layers have no backward pass; call the ",
+        ),
+        (
+            lambda: EXPERTS.routed(
+                X,
+                torch.ones(4, 3, requires_grad=True),
+                Routing(3, 2, "softmax_topk", True),
+            ),
+            ModelError,
+            "logits requires a gradient, but Samoyeds layers have no backward pass; call the ",
+        ),
+        (
             lambda: SparseLinear(weight(32, 64), torch.ones(31)),
             ModelError,
             "the bias has shape [31], but [32] is required; ",

@@ -24,7 +24,15 @@ LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 TREE = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="the docs are not here")
 
 
-@pytest.mark.parametrize("path", RUNNING, ids=lambda path: str(path.relative_to(ROOT)))
+def running():
+    """Documents with code; those that import torch are among torch's tests."""
+    for path in RUNNING:
+        torch = any("import torch" in block.text for block in blocks(path))
+        marks = [pytest.mark.torch] if torch else []
+        yield pytest.param(path, id=str(path.relative_to(ROOT)), marks=marks)
+
+
+@pytest.mark.parametrize("path", list(running()))
 def test_code_of_documents_runs(path, tmp_path, monkeypatch, capsys):
     for library in ("torch", "transformers"):
         if any(f"import {library}" in block.text for block in blocks(path)):
