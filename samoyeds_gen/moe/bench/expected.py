@@ -135,7 +135,8 @@ def _add(
         places[0].index_add_(0, part, value)
         for place, bound in zip(places[1:3], bounds, strict=True):
             reach = factor.abs() * bound
-            place.index_add_(0, part, reach + EPS * (value.abs() + reach) + TINY)
+            reach = reach + EPS * (value.abs() + reach) + TINY
+            place.index_add_(0, part, _rounded(value, reach))
         places[3].index_add_(0, part, value.abs() + factor.abs() * bounds[1])
 
 
@@ -155,7 +156,8 @@ class _Expert:
         ]
         out, sums = self._product(self.down, value, inner[1])
         magnitude = self.down.abs().T
-        return out, *(_rounded(out, each @ magnitude + sums) for each in inner)
+        fused, stepwise = (each @ magnitude + sums for each in inner)
+        return out, fused, _rounded(out, stepwise)
 
     def _product(self, weight: Array, x: Array, error: Array | float = 0.0) -> tuple[Array, Array]:
         """x W^T and the error of float32 sums for it, where x itself is off by up to `error`."""
