@@ -13,6 +13,7 @@ from samoyeds_gen.cli import benching
 from samoyeds_gen.cli.console import print_table, steps
 from samoyeds_gen.errors import TuneError
 from samoyeds_gen.formats import Format
+from samoyeds_gen.pictures import draw_layers
 from samoyeds_gen.runtime import device_info
 from samoyeds_gen.tune.layers import CONFIGS, TOKENS, Case, cases_of, config_named
 from samoyeds_gen.tune.layers.best import read_peers
@@ -90,6 +91,8 @@ def measure_layers(
 
 def as_file(path: Path, results: LayerResults, about: dict[str, object]) -> str:
     """What a file with this suffix holds of the results."""
+    if path.suffix == ".svg":
+        return draw_layers(results.rows, title=str(about["gpu"]))
     if path.suffix == ".csv":
         return rows_csv(results.rows, LayerRow)
     return layers_json(results.rows, results.failed, about)

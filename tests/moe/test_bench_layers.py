@@ -121,7 +121,7 @@ def test_the_reference_is_that_of_the_modules(weights):
         mine = expected_of(weights, form, batch, rows=8)
         theirs = experts_with_bound(weights.sparse[form], *batch)
         assert torch.allclose(mine.value, theirs.value, rtol=1e-12)
-        assert (mine.fused >= theirs.bound * (1 - 1e-9)).all()
+        assert (mine.fused >= theirs.bound * (1 - 1e-4)).all()
         assert (mine.fused <= theirs.bound * 1.1).all()
         assert (mine.stepwise > mine.fused).all()
 
