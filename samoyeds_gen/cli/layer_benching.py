@@ -10,15 +10,18 @@ from pathlib import Path
 import typer
 
 from samoyeds_gen.cli import benching
-from samoyeds_gen.cli.console import print_table, steps
+from samoyeds_gen.cli.console import steps
+from samoyeds_gen.cli.layer_tables import print_layers, print_models
 from samoyeds_gen.errors import TuneError
 from samoyeds_gen.formats import Format
-from samoyeds_gen.pictures import draw_layers
+from samoyeds_gen.pictures import draw_layers, draw_models
 from samoyeds_gen.runtime import device_info
 from samoyeds_gen.tune.layers import CONFIGS, TOKENS, Case, cases_of, config_named
 from samoyeds_gen.tune.layers.best import read_peers
-from samoyeds_gen.tune.layers.rows import LayerMean, LayerRow, layers_json, rows_csv
-from samoyeds_gen.tune.layers.run import LayerResults, run_layers
+from samoyeds_gen.tune.layers.model_rows import ModelRow, model_rows, models_json
+from samoyeds_gen.tune.layers.models import MODELS, ModelCase, model_cases, model_named
+from samoyeds_gen.tune.layers.rows import LayerRow, layer_rows, layers_json, rows_csv
+from samoyeds_gen.tune.layers.run import LayerResults, Written, run_layers
 from samoyeds_gen.tune.machines import machine_of
 from samoyeds_gen.tune.timing import FULL, QUICK, Effort
 
@@ -45,7 +48,8 @@ class LayerRequest:
 
 def bench_layers(suite: str, formats: Sequence[Format], given: LayerRequest) -> None:
     """Run a suite of layers on the present GPU."""
-    bench_moe(formats, given)
+    bench = bench_moe if suite == "moe" else bench_models
+    bench(formats, given)
 
 
 def bench_moe(formats: Sequence[Format], given: LayerRequest) -> None:
@@ -54,27 +58,30 @@ def bench_moe(formats: Sequence[Format], given: LayerRequest) -> None:
     cases = cases_of(configs, parse_tokens(given.tokens), given.routing)
     benching.require_torch("bench", "for its layers and the float64 check")
     about = {**benching.about(given.effort), "suite": "moe"}
-
-    def written(results: LayerResults) -> None:
-        for path in given.outputs:
-            path.write_text(as_file(path, results, about))
-
-    results = measure_layers(cases, formats, given, written)
+    results = measure_layers(cases, formats, given, _writer(given, about, layer_file))
     print_layers(results)
-    typer.echo(f"{device_info()}, bfloat16, {given.effort.rounds} rounds")
+    _sign(given)
+
+
+def bench_models(formats: Sequence[Format], given: LayerRequest) -> None:
+    """The suite model: decoder layers, with attention and router, beside dense ones."""
+    _refuse_options("model", given)
+    models = [model_named(name) for name in given.configs or []] or list(MODELS)
+    benching.require_torch("bench", "for its layers and the float64 check")
+    about = {**benching.about(given.effort), "suite": "model"}
+    written = _writer(given, about, model_file)
+    print_models(measure_models(model_cases(models), formats, given, written))
+    _sign(given)
 
 
 def measure_layers(
-    cases: Sequence[Case],
-    formats: Sequence[Format],
-    given: LayerRequest,
-    written: Callable[[LayerResults], None],
+    cases: Sequence[Case], formats: Sequence[Format], given: LayerRequest, written: Written
 ) -> LayerResults:
-    """Run the comparison on the present GPU with its progress on stderr."""
+    """Run the comparison of experts on the present GPU with its progress on stderr."""
     from samoyeds_gen.moe.bench.rig import TorchLayerRig
     from samoyeds_gen.tune.layers.choice import compile_ahead
 
-    machine = machine_of(device_info())
+    machine, peers = machine_of(device_info()), read_peers()
     with steps("bench") as advance:
         advance(0, len(cases), "compiling")
         compile_ahead(cases, formats, machine)
@@ -82,20 +89,49 @@ def measure_layers(
             cases,
             TorchLayerRig(machine, formats, with_peers=given.peers),
             given.effort,
-            read_peers(),
+            lambda case, ready, timings: layer_rows(case, ready, timings, peers.best(case)),
             progress=advance,
             written=written,
             within=given.within,
         )
 
 
-def as_file(path: Path, results: LayerResults, about: dict[str, object]) -> str:
-    """What a file with this suffix holds of the results."""
-    if path.suffix == ".svg":
-        return draw_layers(results.rows, title=str(about["gpu"]))
-    if path.suffix == ".csv":
-        return rows_csv(results.rows, LayerRow)
+def measure_models(
+    cases: Sequence[ModelCase], formats: Sequence[Format], given: LayerRequest, written: Written
+) -> LayerResults:
+    """Run the comparison of decoder layers on the present GPU with its progress on stderr."""
+    from samoyeds_gen.moe.bench.model_rig import TorchModelRig
+
+    with steps("bench") as advance:
+        return run_layers(
+            cases,
+            TorchModelRig(formats),
+            given.effort,
+            model_rows,
+            progress=advance,
+            written=written,
+            within=given.within,
+        )
+
+
+def layer_file(suffix: str, results: LayerResults, about: dict[str, object]) -> str:
+    """What a file with this suffix holds of the suite moe."""
+    match suffix:
+        case ".svg":
+            return draw_layers(results.rows, title=str(about["gpu"]))
+        case ".csv":
+            return rows_csv(results.rows, LayerRow)
     return layers_json(results.rows, results.failed, about)
+
+
+def model_file(suffix: str, results: LayerResults, about: dict[str, object]) -> str:
+    """What a file with this suffix holds of the suite model."""
+    match suffix:
+        case ".svg":
+            return draw_models(results.rows, title=str(about["gpu"]))
+        case ".csv":
+            return rows_csv(results.rows, ModelRow)
+    return models_json(results.rows, results.failed, about)
 
 
 def parse_tokens(text: str | None) -> list[int]:
@@ -110,57 +146,27 @@ def parse_tokens(text: str | None) -> list[int]:
         ) from None
 
 
-def print_layers(results: LayerResults) -> None:
-    """Every row, then the means, then what did not take part."""
-    print_table(
-        (
-            "layer, tokens",
-            "contender",
-            ">eager us",
-            ">graph us",
-            ">TFLOP/s",
-            ">TB/s",
-            ">of grouped_mm",
-            ">of best",
-            ">peak MB",
-            ">host us",
-        ),
-        [_cells(row) for row in results.rows],
-    )
-    if results.means:
-        print_table(
-            ("geometric mean", "contender", ">of grouped_mm", ">least", ">of best", ">least"),
-            [_mean(each) for each in results.means],
+def _writer(
+    given: LayerRequest,
+    about: dict[str, object],
+    text: Callable[[str, LayerResults, dict[str, object]], str],
+) -> Written:
+    """Writes every file that was asked for."""
+
+    def written(results: LayerResults) -> None:
+        for path in given.outputs:
+            path.write_text(text(path.suffix, results, about))
+
+    return written
+
+
+def _refuse_options(suite: str, given: LayerRequest) -> None:
+    if given.tokens is not None or given.routing != "uniform":
+        raise TuneError(
+            f"--tokens and --routing are options of the suite moe, not of {suite}",
+            remedy="leave them out",
         )
-    if results.failed:
-        print_table(
-            ("layer, tokens", "left out", "why"),
-            [(f"{r.config} {r.tokens}", r.contender, r.error) for r in results.failed],
-        )
-    if results.cut:
-        typer.echo(f"{results.cut} cases were left out for time")
 
 
-def _cells(row: LayerRow) -> tuple[str, ...]:
-    return (
-        row.case,
-        row.contender,
-        f"{row.us_eager:.1f}",
-        "" if row.us_graph is None else f"{row.us_graph:.1f}",
-        f"{row.tflops:.0f}",
-        f"{row.weight_tbs:.2f}",
-        _times(row.ratio),
-        _times(row.ratio_best),
-        f"{row.peak_bytes / 1e6:.1f}",
-        f"{row.host_us:.0f}",
-    )
-
-
-def _mean(mean: LayerMean) -> tuple[str, ...]:
-    group = mean.group if mean.routing == "uniform" else f"{mean.group}, {mean.routing}"
-    ratios = (mean.ratio, mean.least, mean.ratio_best, mean.least_best)
-    return (group, mean.contender, *map(_times, ratios))
-
-
-def _times(ratio: float | None) -> str:
-    return "" if ratio is None else f"{ratio:.2f}x"
+def _sign(given: LayerRequest) -> None:
+    typer.echo(f"{device_info()}, bfloat16, {given.effort.rounds} rounds")

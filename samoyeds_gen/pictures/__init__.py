@@ -1,7 +1,7 @@
 """Pictures of formats, plans and figures as SVG text: deterministic and without a dependency."""
 
 from samoyeds_gen.pictures.ladder import draw_ladder
-from samoyeds_gen.pictures.layers import draw_layers
+from samoyeds_gen.pictures.layers import draw_layers, draw_models
 from samoyeds_gen.pictures.measurements import draw_measurements
 from samoyeds_gen.pictures.pipeline import draw_pipeline
 from samoyeds_gen.pictures.shared_memory import draw_shared_memory
@@ -12,6 +12,7 @@ __all__ = [
     "draw_ladder",
     "draw_layers",
     "draw_measurements",
+    "draw_models",
     "draw_pipeline",
     "draw_shared_memory",
 ]

@@ -1,8 +1,9 @@
-"""Layers of experts as a picture: time, ratio to the best dense peer, and memory, case by case."""
+"""Layers as a picture, case by case: time or rate, ratios to dense peers, and memory."""
 
 from collections.abc import Sequence
 
 from samoyeds_gen.pictures.measurements import Panel, draw_panels, halves, powers
+from samoyeds_gen.tune.layers.model_rows import ModelRow
 from samoyeds_gen.tune.layers.rows import LayerRow
 
 MEGABYTE = 1e6
@@ -34,8 +35,26 @@ def layer_panels(rows: Sequence[LayerRow]) -> list[Panel]:
     return panels
 
 
-def _peak(row: LayerRow) -> float:
+def draw_models(rows: Sequence[ModelRow], *, title: str) -> str:
+    """Decoder layers likewise: tokens a second, ratio to the dense layer, and memory."""
+    return draw_panels(rows, model_panels(rows), lambda row: row.case, title=title)
+
+
+def model_panels(rows: Sequence[ModelRow]) -> list[Panel]:
+    """The panels there are figures for; rate and memory always."""
+    rates = [row.tokens_per_s for row in rows] or [1.0]
+    panels = [Panel("tokens a second", lambda row: row.tokens_per_s, powers(rates), True)]
+    ratios = [row.ratio for row in rows if row.ratio is not None]
+    if ratios:
+        ticks = halves(max(ratios))
+        panels.append(Panel("times as fast as with grouped_mm", lambda row: row.ratio, ticks))
+    peaks = [_peak(row) for row in rows] or [1.0]
+    panels.append(Panel("megabytes of a call beside its weights", _peak, powers(peaks), True))
+    return panels
+
+
+def _peak(row: LayerRow | ModelRow) -> float:
     return max(row.peak_bytes / MEGABYTE, LEAST_PEAK)
 
 
-__all__ = ["draw_layers", "layer_panels"]
+__all__ = ["draw_layers", "draw_models", "layer_panels", "model_panels"]

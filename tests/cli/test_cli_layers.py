@@ -7,8 +7,8 @@ import pytest
 from samoyeds_gen.cli import benching, layer_benching
 from samoyeds_gen.tune.contender import Failure
 from samoyeds_gen.tune.layers import CONFIGS, TOKENS
-from samoyeds_gen.tune.layers.best import Peers
-from samoyeds_gen.tune.layers.rows import LayerContender
+from samoyeds_gen.tune.layers.model_rows import model_rows
+from samoyeds_gen.tune.layers.rows import LayerContender, layer_rows
 from samoyeds_gen.tune.layers.run import run_layers
 from samoyeds_gen.tune.timing import FULL, QUICK, Timed
 
@@ -55,14 +55,23 @@ def gpu(monkeypatch):
     def measure(cases, formats, given, written):
         asked.append((cases, formats, given))
         return run_layers(
-            cases, InventedRig(formats), given.effort, Peers(), written=written,
+            cases, InventedRig(formats), given.effort, layer_rows, written=written,
             within=given.within,
         )  # fmt: skip
 
     monkeypatch.setattr(benching, "require_torch", lambda *given: None)
     monkeypatch.setattr(layer_benching, "device_info", InventedDevice)
     monkeypatch.setattr(benching, "about", lambda effort: {"gpu": "invented"})
+
+    def measure_models(cases, formats, given, written):
+        asked.append((cases, formats, given))
+        rig = InventedRig(formats)
+        return run_layers(
+            cases, rig, given.effort, model_rows, written=written, within=given.within
+        )
+
     monkeypatch.setattr(layer_benching, "measure_layers", measure)
+    monkeypatch.setattr(layer_benching, "measure_models", measure_models)
     return asked
 
 
@@ -100,6 +109,21 @@ def test_moe_runs_everything_unless_told_otherwise(cli, gpu):
     assert (given.peers, given.within) == (False, 60)
 
 
+def test_model_prints_rows_and_means_and_writes_files(cli, gpu, tmp_path):
+    outputs = [option for kind in ("json", "csv", "svg") for option in ("-o", f"r.{kind}")]
+    ran = cli("bench", "--suite", "model", "--config", "qwen3-30b-a3b", "--quick", *outputs)
+    assert (ran.code, ran.err) == (0, "")
+    for words in ("qwen3-30b-a3b prefill", "decode 64", "2.50x", "tokens/s", "left out"):
+        assert words in ran.out
+    data = json.loads((tmp_path / "r.json").read_text())
+    assert (data["suite"], len(data["rows"]), len(data["means"])) == ("model", 6, 4)
+    assert data["rows"][1]["tokens_per_s"] == pytest.approx(4096 / 40e-6)
+    assert (tmp_path / "r.csv").read_text().startswith("group,config,call,tokens,cache,contender")
+    assert "tokens a second" in (tmp_path / "r.svg").read_text()
+    assert cli("bench", "--suite", "model").code == 0
+    assert [len(cases) for cases, _, _ in gpu] == [3, 9]
+
+
 def test_cases_left_out_for_time_are_said(cli, gpu):
     ran = cli("bench", "--suite", "moe", "--config", "qwen1.5-moe", "--within", "-1")
     assert "5 cases were left out for time" in ran.out
@@ -111,6 +135,8 @@ REFUSED = [
     (("--suite", "moe", "--tokens", "0"), "numbers of tokens [0] are not all positive; "),
     (("--suite", "moe", "--routing", "odd"), "routing 'odd' is not one of uniform, zipf, one; "),
     (("--suite", "moe", "--suite", "mma"), "suites of layers (moe, model, memory) take neither "),
+    (("--suite", "model", "--config", "gpt"), "decoder layer 'gpt' is not one of mixtral-8x7b, "),
+    (("--suite", "model", "--tokens", "8"), "--tokens and --routing are options of the suite moe"),
     (("--suite", "moe", "-s", "8,8,8"), "suites of layers (moe, model, memory) take neither "),
     (("--suite", "moe", "-o", "r.txt"), "the output 'r.txt' does not end in one of .json, "),
     (("--config", "mixtral-8x7b"), "--config, --tokens, --routing and --within are options of "),

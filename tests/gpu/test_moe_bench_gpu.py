@@ -3,9 +3,12 @@
 import pytest
 
 from samoyeds_gen.formats import Format
+from samoyeds_gen.language import Routing
 from samoyeds_gen.runtime import device_info, device_target, driver_present, driver_problem
 from samoyeds_gen.tune.layers import ROUTINGS, LayerConfig, cases_of
-from samoyeds_gen.tune.layers.best import Peers
+from samoyeds_gen.tune.layers.model_rows import model_rows
+from samoyeds_gen.tune.layers.models import ModelLayer, model_cases
+from samoyeds_gen.tune.layers.rows import layer_rows
 from samoyeds_gen.tune.layers.run import run_layers
 from samoyeds_gen.tune.machines import machine_of
 from samoyeds_gen.tune.timing import Effort
@@ -32,7 +35,7 @@ def test_everybody_is_right_and_captured(routing):
 
     rig = TorchLayerRig(machine_of(device_info()), FORMATS)
     cases = cases_of([SMALL], [1, 16, 1000], routing)
-    results = run_layers(cases, rig, EFFORT, Peers())
+    results = run_layers(cases, rig, EFFORT, layer_rows)
     wrong = [each for each in results.failed if each.contender != "transformers"]
     assert wrong == []
     for tokens in (1, 16, 1000):
@@ -48,6 +51,21 @@ def test_everybody_is_right_and_captured(routing):
         assert 0 < ours.share < 0.3
         if tokens == 1000:
             assert 0 < ours.peak_bytes < dense.peak_bytes
+
+
+def test_decoder_layers_are_right_and_captured():
+    from samoyeds_gen.moe.bench.model_rig import TorchModelRig
+
+    plain = ModelLayer(SMALL, Routing(8, 2, "softmax_topk", True), 8, 2, 64, normed=True)
+    shared = ModelLayer(SMALL, Routing(8, 2, "softmax_topk", False, shared=2), 8, 8, 64, shared=2)
+    rig = TorchModelRig(FORMATS[:1])
+    results = run_layers(model_cases([plain, shared], 256), rig, EFFORT, model_rows)
+    assert results.failed == []
+    assert len(results.rows) == 2 * 3 * 2
+    assert {row.replay for row in results.rows} == {"graph"}
+    for dense, ours in zip(results.rows[::2], results.rows[1::2], strict=True):
+        assert (dense.contender, ours.contender) == ("grouped_mm", "ours (1,2,128)")
+        assert ours.held_bytes < dense.held_bytes
 
 
 def test_poisoned_memory_is_what_is_allocated_next():

@@ -7,11 +7,14 @@ from math import log10
 import pytest
 from picture_reader import shapes, texts
 
-from samoyeds_gen.pictures import draw_layers
+from samoyeds_gen.language import Routing
+from samoyeds_gen.pictures import draw_layers, draw_models
 from samoyeds_gen.pictures.layers import layer_panels
 from samoyeds_gen.pictures.measurements import PANEL
 from samoyeds_gen.tune.layers import Case, LayerConfig
 from samoyeds_gen.tune.layers.best import Best
+from samoyeds_gen.tune.layers.model_rows import model_rows
+from samoyeds_gen.tune.layers.models import ModelCase, ModelLayer
 from samoyeds_gen.tune.layers.rows import LayerContender, layer_rows
 from samoyeds_gen.tune.timing import Timed, Timing
 
@@ -67,6 +70,26 @@ def test_every_figure_has_a_bar_of_its_height():
     assert by_value["tiny 16", "grouped_mm", 4.0].number("height") > 0
     assert by_value["tiny 16", "ours (1,2,128)", 0.01].number("height") == 0
     assert memory.ticks[0][0] == 0.01
+
+
+def test_models_are_drawn_by_tokens_a_second():
+    layer = ModelLayer(TINY, Routing(4, 2, "softmax_topk", True), 2, 2, 16)
+    everybody = [contender("grouped_mm", 1), contender("ours (1,2,128)", 1, "1,2,128")]
+    timings = {
+        (name, how): Timing(us, us, us, 3)
+        for name, us in (("grouped_mm", 100.0), ("ours (1,2,128)", 50.0))
+        for how in ("eager", "graph")
+    }
+    rows = model_rows(ModelCase(layer, "decode", 16, 1, 64), everybody, timings)
+    svg = draw_models(rows, title="H200")
+    values = {
+        (each.data("contender"), float(each.data("value")))
+        for each in bars(svg)
+        if each.data("shape") == "tiny decode 16"
+    }
+    assert ("ours (1,2,128)", 320000.0) in values
+    assert ("ours (1,2,128)", 2.0) in values
+    assert "tokens a second" in texts(svg)
 
 
 def test_groups_are_named_and_do_not_overlap():

@@ -15,8 +15,8 @@ from samoyeds_gen.formats import Format, gate_block
 from samoyeds_gen.tune.layers import CONFIGS, TOKENS, Case, LayerConfig, cases_of, config_named
 from samoyeds_gen.tune.layers.best import Peers, read_peers
 from samoyeds_gen.tune.layers.choice import chosen_kernels, names_of
-from samoyeds_gen.tune.layers.rows import LayerRow, layers_json, rows_csv
-from samoyeds_gen.tune.layers.run import run_layers, sentence_of
+from samoyeds_gen.tune.layers.rows import LayerRow, layer_means, layer_rows, layers_json, rows_csv
+from samoyeds_gen.tune.layers.run import run_layers
 from samoyeds_gen.tune.machines import machine_named
 from samoyeds_gen.tune.timing import Effort
 
@@ -36,6 +36,10 @@ PEERS = Peers(
         peer("tiny", 4096, "vllm_tuned", "10.0", "10.0"),
     ]
 )
+
+
+def with_best(case, contenders, timings):
+    return layer_rows(case, contenders, timings, PEERS.best(case))
 
 
 def test_configurations_are_those_of_the_format_notes():
@@ -73,7 +77,7 @@ def test_refusals(call, sentence):
 
 
 def test_ratios_are_to_the_better_grouped_mm_and_ours_counts_replayed():
-    results = run_layers(CASES[:1], InventedLayerRig(), EFFORT, Peers())
+    results = run_layers(CASES[:1], InventedLayerRig(), EFFORT, layer_rows)
     dense, eager, ours = results.rows
     assert [row.us for row in results.rows] == [100.0, 500.0, 40.0]
     assert [row.ratio for row in results.rows] == [1.0, 0.2, 2.5]
@@ -90,12 +94,12 @@ def test_ratios_are_to_the_better_grouped_mm_and_ours_counts_replayed():
 
 def test_ours_is_never_given_the_better_of_two_ways():
     rig = InventedLayerRig(lambda case: [contender("ours (1,1,32)", 10.0, 30.0, format="1,1,32")])
-    (row,) = run_layers(CASES[:1], rig, EFFORT, PEERS).rows
+    (row,) = run_layers(CASES[:1], rig, EFFORT, with_best).rows
     assert (row.us, row.ratio, row.ratio_best) == (30.0, None, None)
 
 
 def test_the_best_peer_is_carried_by_grouped_mm():
-    results = run_layers(CASES[:2], InventedLayerRig(), EFFORT, PEERS)
+    results = run_layers(CASES[:2], InventedLayerRig(), EFFORT, with_best)
     few, many = results.rows[:3], results.rows[3:]
     # In the file 30 against 50, here grouped_mm takes 100: the best would take 60.
     assert [row.best_us for row in few] == [pytest.approx(60.0)] * 3
@@ -135,7 +139,7 @@ def test_another_file_of_peers(tmp_path):
 
 def test_weights_are_made_once_a_layer_and_given_back_after_each_case():
     rig = InventedLayerRig()
-    run_layers(CASES, rig, EFFORT, PEERS)
+    run_layers(CASES, rig, EFFORT, with_best)
     assert rig.log == [
         "prepare tiny", "check tiny 16", "release", "check tiny 4096", "release",
         "prepare small", "check small 16", "release", "check small 4096", "release",
@@ -149,7 +153,7 @@ def test_results_are_written_after_every_case_and_a_cut_is_counted():
         CASES,
         InventedLayerRig(),
         EFFORT,
-        PEERS,
+        with_best,
         written=lambda results: seen.append(len(results.rows)),
         within=25,
         clock=lambda: next(clock),
@@ -170,15 +174,15 @@ def test_an_interrupted_run_has_written_what_it_found():
 
     with pytest.raises(KeyboardInterrupt):
         run_layers(
-            CASES, InventedLayerRig(at), EFFORT, PEERS,
+            CASES, InventedLayerRig(at), EFFORT, with_best,
             written=lambda results: seen.append(layers_json(results.rows, results.failed, {})),
         )  # fmt: skip
     assert len(json.loads(seen[-1])["rows"]) == 6
 
 
 def test_means_are_by_group_and_contender():
-    results = run_layers(CASES, InventedLayerRig(), EFFORT, PEERS)
-    found = {(each.group, each.contender): each for each in results.means}
+    results = run_layers(CASES, InventedLayerRig(), EFFORT, with_best)
+    found = {(each.group, each.contender): each for each in layer_means(results.rows)}
     few = found["tokens <= 128", "ours (1,2,128)"]
     assert (few.ratio, few.least, few.cases) == (pytest.approx(2.5), 2.5, 2)
     assert (few.ratio_best, few.least_best) == (pytest.approx(1.5), pytest.approx(1.5))
@@ -188,29 +192,29 @@ def test_means_are_by_group_and_contender():
 
 def test_a_case_in_which_nobody_takes_part_is_no_row():
     rig = InventedLayerRig(lambda case: [])
-    assert run_layers(CASES, rig, EFFORT, PEERS).rows == []
+    assert run_layers(CASES, rig, EFFORT, with_best).rows == []
 
 
 def test_json_and_csv_hold_every_row():
-    results = run_layers(CASES, InventedLayerRig(), EFFORT, PEERS)
+    results = run_layers(CASES, InventedLayerRig(), EFFORT, with_best)
     data = json.loads(layers_json(results.rows, results.failed, {"gpu": "H200"}))
     assert [LayerRow(**row) for row in data["rows"]] == results.rows
     assert data["gpu"] == "H200"
     assert len(data["failed"]) == 4
-    assert len(data["means"]) == len(results.means)
+    assert len(data["means"]) == len(layer_means(results.rows))
     table = list(csv.DictReader(io.StringIO(rows_csv(results.rows, LayerRow))))
     assert [float(row["us"]) for row in table] == [row.us for row in results.rows]
     assert table[1]["us_graph"] == ""
 
 
 def test_a_row_as_a_sentence():
-    rows = run_layers(CASES[:1], InventedLayerRig(), EFFORT, PEERS).rows
-    assert sentence_of(rows[2]) == (
+    rows = run_layers(CASES[:1], InventedLayerRig(), EFFORT, with_best).rows
+    assert str(rows[2]) == (
         "tiny 16 ours (1,2,128): 80.0 us, 40.0 us replayed, 0 TFLOP/s, 2.50x (1.50x of best), "
         "peak 0.0 MB, host 12 us"
     )
-    assert "replayed" not in sentence_of(rows[1])
-    assert "x" not in sentence_of(replace(rows[1], ratio=None, ratio_best=None)).split(":")[1]
+    assert "replayed" not in str(rows[1])
+    assert "x" not in str(replace(rows[1], ratio=None, ratio_best=None)).split(":")[1]
 
 
 def test_kernels_are_named_and_only_the_first_may_pack_tokens():

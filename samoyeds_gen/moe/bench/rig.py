@@ -144,28 +144,23 @@ def _prepared(
 ) -> LayerContender | Failure:
     """Check a layer's output in full, read its memory and host time, and capture it."""
     try:
-        peak, verdict = _checked(layer.call, inputs.check, wanted, fused=layer.ours)
+        peak, verdict = checked(layer.call, inputs.check, wanted, fused=layer.ours)
         if not verdict.passed:
             return Failure(layer.name, f"wrong: {verdict}")
-        run = _rotating(layer.call, inputs.timed)
-        host = host_us(run, device_sample(run, 2, 3))
-        if layer.name in NEVER_CAPTURED:
-            graph, how = None, "host (reads counts)"
-        else:
-            graph, how = graphs_of(run, len(inputs.timed))
+        runs = Runs.of(layer.call, inputs.timed, captured=layer.name not in NEVER_CAPTURED)
     except PEERS_ERRORS as error:
-        torch.cuda.synchronize()
+        give_back()
         return Failure(layer.name, first_line(error))
     share = inputs.hit / inputs.case.config.experts
     return LayerContender(
         name=layer.name,
-        eager=Timed(run),
-        graph=graph,
-        replay=how,
+        eager=runs.eager,
+        graph=runs.graph,
+        replay=runs.replay,
         weight_bytes=round(layer.held_bytes * share),
         held_bytes=layer.held_bytes,
         peak_bytes=peak,
-        host_us=host,
+        host_us=runs.host_us,
         worst=verdict.worst,
         relative=verdict.relative,
         format=str(layer.form) if layer.ours else "",
@@ -175,7 +170,7 @@ def _prepared(
     )
 
 
-def _checked(
+def checked(
     call: Layer, batch: Batch, wanted: LayerExpected, *, fused: bool
 ) -> tuple[int, LayerVerdict]:
     """Peak bytes of a call and how its output compares; the memory it takes is poisoned before."""
@@ -186,8 +181,25 @@ def _checked(
     return peak, wanted.compare(out, fused=fused)
 
 
-def _rotating(call: Callable[..., Array], batches: Sequence[Batch]) -> Launch:
-    def run(turn: int) -> Array:
-        return call(*batches[turn % len(batches)])
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """A call ready to be timed: from the host, and replayed where it can be captured."""
 
-    return run
+    eager: Timed
+    graph: Timed | None
+    replay: str
+    host_us: float
+
+    @classmethod
+    def of(
+        cls, call: Callable[..., Array], inputs: Sequence[Sequence[Array]], *, captured: bool = True
+    ) -> "Runs":
+        """`call` over inputs in turn."""
+
+        def run(turn: int) -> Array:
+            return call(*inputs[turn % len(inputs)])
+
+        host = host_us(run, device_sample(run, 2, 3))
+        if not captured:
+            return cls(Timed(run), None, "host (reads counts)", host)
+        return cls(Timed(run), *graphs_of(run, len(inputs)), host)

@@ -95,6 +95,15 @@ class LayerRow:
         skew = "" if self.routing == "uniform" else f" {self.routing}"
         return f"{self.config} {self.tokens}{skew}"
 
+    def __str__(self) -> str:
+        graph = "" if self.us_graph is None else f", {self.us_graph:.1f} us replayed"
+        ratio = "" if self.ratio is None else f", {self.ratio:.2f}x"
+        best = "" if self.ratio_best is None else f" ({self.ratio_best:.2f}x of best)"
+        return (
+            f"{self.case} {self.contender}: {self.us_eager:.1f} us{graph}, {self.tflops:.0f} "
+            f"TFLOP/s{ratio}{best}, peak {self.peak_bytes / 1e6:.1f} MB, host {self.host_us:.0f} us"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class LayerFailure:
@@ -124,10 +133,10 @@ def layer_rows(
     case: Case,
     contenders: Sequence[LayerContender],
     timings: Mapping[tuple[str, str], Timing],
-    best: Best | None,
+    best: Best | None = None,
 ) -> list[LayerRow]:
     """The rows of one case; `timings` by (name, "eager" or "graph")."""
-    taken = {each.name: _taken(each, timings) for each in contenders}
+    taken = {each.name: timing_that_counts(each, timings) for each in contenders}
     anchor = taken.get(ANCHOR)
     best_us = best.carried(anchor.median_us) if best and anchor else None
     config = case.config
@@ -174,8 +183,8 @@ def layer_rows(
     return rows
 
 
-def _taken(each: LayerContender, timings: Mapping[tuple[str, str], Timing]) -> Timing:
-    """The timing that counts: graph replay for ours, the better one for peers."""
+def timing_that_counts(each: LayerContender, timings: Mapping[tuple[str, str], Timing]) -> Timing:
+    """Graph replay for ours, the better one for peers."""
     eager, graph = timings[each.name, "eager"], timings.get((each.name, "graph"))
     if graph is None:
         return eager

@@ -1,35 +1,38 @@
 """A comparison of layers: contenders are checked in full, then timed in turn, case by case."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from samoyeds_gen.tune.contender import Failure
-from samoyeds_gen.tune.layers.best import Peers
-from samoyeds_gen.tune.layers.configs import Case, LayerConfig
-from samoyeds_gen.tune.layers.rows import (
-    LayerContender,
-    LayerFailure,
-    LayerMean,
-    LayerRow,
-    layer_means,
-    layer_rows,
-)
-from samoyeds_gen.tune.timing import Effort, Launch, Timed, time_interleaved
+from samoyeds_gen.tune.layers.rows import LayerContender, LayerFailure
+from samoyeds_gen.tune.timing import Effort, Launch, Timed, Timing, time_interleaved
 
 FEW_TOKENS = 256
 """Up to so many a chip stays below its power limit, so that clocks need not settle for long."""
 
 
+class AnyCase(Protocol):
+    """One call to compare, printed in a few words; of one `config` and a number of `tokens`."""
+
+    @property
+    def config(self) -> Any:
+        """The layer, which has a `name`."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that go through its experts."""
+
+
 class LayerRig(Protocol):
     """A GPU with everybody who takes part on it."""
 
-    def prepare(self, config: LayerConfig) -> None:
+    def prepare(self, config: Any) -> None:
         """Make the weights of a layer, and give back those of the layer before."""
 
-    def contenders(self, case: Case) -> Sequence[LayerContender | Failure]:
+    def contenders(self, case: Any) -> Sequence[LayerContender | Failure]:
         """Everybody at one case of the prepared layer, checked."""
 
     def sample(self, run: Launch, settle: int, timed: int) -> float:
@@ -43,25 +46,26 @@ class LayerRig(Protocol):
 class LayerResults:
     """What a comparison found, in the order it was found; `cut` counts cases left out for time."""
 
-    rows: list[LayerRow] = field(default_factory=list)
+    rows: list[Any] = field(default_factory=list)
     failed: list[LayerFailure] = field(default_factory=list)
     cut: int = 0
 
-    @property
-    def means(self) -> list[LayerMean]:
-        """Geometric means by group, routing and contender."""
-        return layer_means(self.rows)
 
+Timings = Mapping[tuple[str, str], Timing]
+"""By name of the contender, and "eager" or "graph"."""
+
+RowsOf = Callable[[Any, Sequence[LayerContender], Timings], Sequence[object]]
+"""Makes the rows of a case; each is a line of progress as text."""
 
 Progress = Callable[[int, int, str], None]
 Written = Callable[[LayerResults], None]
 
 
 def run_layers(
-    cases: Sequence[Case],
+    cases: Sequence[AnyCase],
     rig: LayerRig,
     effort: Effort,
-    peers: Peers,
+    rows_of: RowsOf,
     *,
     progress: Progress = lambda done, total, sentence: None,
     written: Written = lambda results: None,
@@ -73,7 +77,7 @@ def run_layers(
     Cases that would begin more than `within` seconds after the start are left out and counted.
     """
     results, total, start = LayerResults(), len(cases), clock()
-    prepared: LayerConfig | None = None
+    prepared: object = None
     for done, case in enumerate(cases):
         if within is not None and clock() - start > within:
             results.cut = total - done
@@ -83,7 +87,7 @@ def run_layers(
             progress(done, total, f"{case.config.name}: encoding")
             rig.prepare(case.config)
             prepared = case.config
-        _run_case(case, rig, effort, peers, results, partial(progress, done, total))
+        _run_case(case, rig, effort, rows_of, results, partial(progress, done, total))
         rig.release()
         written(results)
     else:
@@ -93,10 +97,10 @@ def run_layers(
 
 
 def _run_case(
-    case: Case,
+    case: AnyCase,
     rig: LayerRig,
     effort: Effort,
-    peers: Peers,
+    rows_of: RowsOf,
     results: LayerResults,
     say: Callable[[str], None],
 ) -> None:
@@ -117,11 +121,14 @@ def _run_case(
         if each.graph is not None:
             timed[_key(each.name, "graph")] = each.graph
     found = time_interleaved(timed, _settled(effort, case.tokens), rig.sample)
-    timings = {tuple(key.rsplit(SEPARATOR, 1)): timing for key, timing in found.items()}
-    rows = layer_rows(case, ready, timings, peers.best(case))  # type: ignore[arg-type]
+    timings = {}
+    for key, timing in found.items():
+        name, _, how = key.rpartition(SEPARATOR)
+        timings[name, how] = timing
+    rows = rows_of(case, ready, timings)
     results.rows += rows
     for row in rows:
-        say(sentence_of(row))
+        say(str(row))
 
 
 SEPARATOR = " by "
@@ -136,14 +143,3 @@ def _settled(effort: Effort, tokens: int) -> Effort:
         return effort
     settle, sample = min(effort.settle_ms, 30.0), min(effort.sample_ms, 20.0)
     return replace(effort, settle_ms=settle, sample_ms=sample)
-
-
-def sentence_of(row: LayerRow) -> str:
-    """A row as one line of progress."""
-    graph = "" if row.us_graph is None else f", {row.us_graph:.1f} us replayed"
-    ratio = "" if row.ratio is None else f", {row.ratio:.2f}x"
-    best = "" if row.ratio_best is None else f" ({row.ratio_best:.2f}x of best)"
-    return (
-        f"{row.case} {row.contender}: {row.us_eager:.1f} us{graph}, {row.tflops:.0f} TFLOP/s"
-        f"{ratio}{best}, peak {row.peak_bytes / 1e6:.1f} MB, host {row.host_us:.0f} us"
-    )
