@@ -1,5 +1,8 @@
 """samoyeds-gen: a code-generation compiler for structured-sparse GPU kernels."""
 
+from importlib import import_module
+from typing import Any
+
 from samoyeds_gen import reference
 from samoyeds_gen.errors import (
     CheckError,
@@ -40,3 +43,10 @@ __all__ = [
     "load",
     "reference",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`samoyeds_gen.moe`, which needs torch, when it is first asked for."""
+    if name == "moe":
+        return import_module("samoyeds_gen.moe")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

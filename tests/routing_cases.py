@@ -7,7 +7,7 @@ from samoyeds_gen.formats import ELEMENTS
 from samoyeds_gen.language import Routing
 
 names = ELEMENTS
-LOGITS = ("normal", "ties", "one expert", "wide", "special", "zipf")
+LOGITS = ("normal", "ties", "one expert", "wide", "special", "zipf", "signs", "low")
 
 
 @st.composite
@@ -47,6 +47,10 @@ def logits_of(kind, tokens, routing, seed, dtype="float32"):
         case "special":
             odd = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 3e38, -3e38, 1e-40])
             x = np.where(rng.random(shape) < 0.2, rng.choice(odd, shape), x)
+        case "signs":
+            x = np.where(rng.random(shape) < 0.5, 0.0, -0.0)
+        case "low":
+            x -= 100
         case "zipf":
             x -= 2 * np.log1p(np.arange(routing.experts))
     with np.errstate(over="ignore"):
@@ -54,8 +58,13 @@ def logits_of(kind, tokens, routing, seed, dtype="float32"):
 
 
 def options(routing, tokens, seed):
-    """A bias if the routing has one, and for odd seeds what shared experts are weighed with."""
+    """A bias if the routing has one, and for odd seeds what shared experts are weighed with.
+
+    Every fifth bias has a NaN.
+    """
     rng = np.random.default_rng(seed + 1)
     bias = rng.standard_normal(routing.experts).astype(np.float32) if routing.bias else None
+    if bias is not None and seed % 5 == 4:
+        bias[seed % routing.experts] = np.nan
     gate = rng.random(tokens).astype(np.float32) if seed % 2 and routing.shared else None
     return bias, gate

@@ -14,6 +14,7 @@ from samoyeds_gen.cli import (
     benching,
     checking,
     compiling,
+    converting,
     emitting,
     explaining,
     laddering,
@@ -44,6 +45,7 @@ app.command("bench")(benching.bench)
 app.command("tune")(tuning.tune)
 app.command("advise")(advising.advise)
 app.command("ladder")(laddering.ladder)
+app.command("convert")(converting.convert)
 
 
 def _version(wanted: bool) -> None:

@@ -68,7 +68,7 @@ def print_section(title: str, body: str) -> None:
 
 
 @contextmanager
-def progress(doing: str) -> Iterator[Callable[[int, int], None]]:
+def progress(doing: str) -> Iterator[Callable[[float, float], None]]:
     """Draw a bar on stderr while the block runs; the callback takes (done, total)."""
     console = stderr()
     if not console.is_terminal:
@@ -77,7 +77,7 @@ def progress(doing: str) -> Iterator[Callable[[int, int], None]]:
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
+        TextColumn("{task.completed:g}/{task.total}"),
         TimeElapsedColumn(),
         console=console,
         transient=True,

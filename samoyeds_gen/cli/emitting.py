@@ -12,12 +12,31 @@ import typer
 from samoyeds_gen.assets import asset_directory
 from samoyeds_gen.cli.console import complain
 from samoyeds_gen.cli.options import DEFAULT_DTYPE, DtypeText, resolve
-from samoyeds_gen.compiler import compile_plan, emit, print_plan
+from samoyeds_gen.compiler import (
+    Combine,
+    RoutingPlan,
+    Step,
+    compile_plan,
+    emit,
+    emit_routing,
+    lower_combine,
+    lower_step,
+    print_plan,
+    print_routing_plan,
+)
 from samoyeds_gen.errors import ScheduleError
+from samoyeds_gen.language import Routing, target_named
+from samoyeds_gen.language.dtypes import BFLOAT16, FLOAT32
 
 REPRESENTATIVES = ("1,2,64", "4,8,32", "1,1,64")
 """A schedule is shown for the first of these formats that it is legal for; one that expands
 (1,2,64) is shown where expansion is needed, from the second on."""
+
+SOFTMAX = Routing(64, 6, "softmax_topk", renormalise=False)
+SIGMOID = Routing(
+    256, 8, "sigmoid_grouped", True, scaling=2.5, groups=8, top_groups=4, bias=True, shared=1
+)
+"""The routings that kernels without a schedule are shown for."""
 
 SUFFIXES = (".cu", ".plan.txt")
 
@@ -48,10 +67,15 @@ def emit_files(
         typer.Option("--target", "-t", metavar="TARGET", help="By default the schedule's own."),
     ] = None,
 ) -> None:
-    """Write <name>.cu and <name>.plan.txt of every schedule, or check that they are current."""
+    """Write <name>.cu and <name>.plan.txt of every schedule, or check that they are current.
+
+    Without FILE, kernels of routing are written too, which have no schedule.
+    """
     texts: dict[str, str] = {}
     for file in files or shipped_schedules():
         texts |= generated_texts(file, format, dtype, target)
+    if not files:
+        texts |= routing_texts()
     if not check:
         output.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
@@ -92,6 +116,25 @@ def generated_texts(
         name = request.schedule.name
         return {f"{name}.cu": emit(plan), f"{name}.plan.txt": print_plan(plan)}
     raise AssertionError("formats is never empty")
+
+
+def routing_plans() -> dict[str, RoutingPlan]:
+    """The kernels of routing that are shown, by name."""
+    target = target_named("sm_80")
+    return {
+        "route_sm80": lower_step(Step(SOFTMAX, "route", FLOAT32), target),
+        "choose_sm80": lower_step(Step(SIGMOID, "choose", FLOAT32), target),
+        "place_sm80": lower_step(Step(SIGMOID, "place"), target),
+        "combine_sm80": lower_combine(Combine(SIGMOID.choices, BFLOAT16, 8), target),
+    }
+
+
+def routing_texts() -> dict[str, str]:
+    """File name -> text of the kernels of routing and their plans."""
+    texts: dict[str, str] = {}
+    for name, plan in routing_plans().items():
+        texts |= {f"{name}.cu": emit_routing(plan), f"{name}.plan.txt": print_routing_plan(plan)}
+    return texts
 
 
 def drift(texts: dict[str, str], directory: Path, *, whole: bool) -> str:

@@ -13,6 +13,7 @@ from samoyeds_gen.kernel.kernel import (
     compile,
 )
 from samoyeds_gen.kernel.packing import share_packings, streamed_bytes
+from samoyeds_gen.kernel.routing import RoutingKernel, combine, compile_routing
 from samoyeds_gen.kernel.simulated import WORK_LIMIT
 
 __all__ = [
@@ -23,11 +24,14 @@ __all__ = [
     "ExpertsCall",
     "GroupedKernel",
     "Kernel",
+    "RoutingKernel",
     "Variant",
     "build_variant",
     "choose_target",
+    "combine",
     "compile",
     "compile_grouped",
+    "compile_routing",
     "describe_call",
     "given",
     "grouped_kernel",

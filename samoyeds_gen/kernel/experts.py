@@ -6,8 +6,9 @@ only when it lies elsewhere than in the call before.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 from samoyeds_gen.compiler import Box
@@ -73,7 +74,7 @@ class ExpertsCall:
     `order` are the launches of the routing for this number of tokens; `gate` and `down` the grouped
     kernels of the stacked weights `up` and `lower`, of the routed experts and the shared ones.
     A call's `arrays` have the names that the routing's kernels give them, and "x" for the tokens
-    [tokens, k], C-ordered. One thread at a time may call it.
+    [tokens, k], C-ordered. Threads call it one after the other. `keep` lives as long as it does.
     """
 
     def __init__(
@@ -88,7 +89,10 @@ class ExpertsCall:
         tokens: int,
         numbers: Mapping[str, int],
         device: int,
+        keep: object = None,
     ) -> None:
+        self._keep = keep
+        self._lock = Lock()
         self._torch = sys.modules["torch"]
         self._place = self._torch.device("cuda", device)
         self._device = device
@@ -98,7 +102,7 @@ class ExpertsCall:
         self._arrays = Arrays()
         self._stages: list[Stage] = []
         self._sequence: PreparedSequence | None = None
-        self._outer: list[tuple[str, int, int]] = []  # name, launch and position
+        self._outer: list[tuple[str, Callable[[int], None]]] = []
         self._base = -1
         choices = order.shapes["slots"][1]
         self._route(order, dict(numbers))
@@ -119,20 +123,21 @@ class ExpertsCall:
         base = workspace.data_ptr()
         addresses = {name: array.data_ptr() for name, array in arrays.items()}
         addresses["out"] = out.data_ptr()
-        sequence = self._sequence
-        if base != self._base or sequence is None:
-            sequence = self._pack(base, addresses)
-        else:
-            for name, launch, position in self._outer:
-                sequence.replace_pointer(launch, position, addresses[name])
-        sequence(int(torch._C._cuda_getCurrentRawStream(self._device)))
+        with self._lock:
+            sequence = self._sequence
+            if base != self._base or sequence is None:
+                sequence = self._pack(base, addresses)
+            else:
+                for name, replace in self._outer:
+                    replace(addresses[name])
+            sequence(torch._C._cuda_getCurrentRawStream(self._device))
         return out
 
     def _pack(self, base: int, addresses: Mapping[str, int]) -> PreparedSequence:
         """Prepare every launch with intermediate arrays in the allocation at `base`."""
         inner = {name: base + offset for name, offset in self._arrays.offsets.items()}
         launches = []
-        self._outer = []
+        places = []
         for at, stage in enumerate(self._stages):
             values = []
             for position, each in enumerate(stage.arguments):
@@ -142,12 +147,13 @@ class ExpertsCall:
                 elif isinstance(each, str):
                     value = inner[each] if each in inner else addresses[each]
                     if each not in inner:
-                        self._outer.append((each, at, position))
+                        places.append((each, at, position))
                 values.append(value)
             launches.append(stage.loaded.prepare(stage.grid, stage.threads, values))
         self._base = base
-        self._sequence = PreparedSequence(launches)
-        return self._sequence
+        sequence = self._sequence = PreparedSequence(launches)
+        self._outer = [(name, sequence.replacer(at, position)) for name, at, position in places]
+        return sequence
 
     def _route(self, order: Order, numbers: dict[str, int]) -> None:
         for name, dtype in zip(Routed._fields, DTYPES, strict=True):

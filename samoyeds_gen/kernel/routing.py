@@ -14,7 +14,7 @@ from samoyeds_gen.kernel.repeated import Repeats, call_key
 from samoyeds_gen.kernel.routing_arguments import RoutingCall, check_result, route_call, sort_call
 from samoyeds_gen.kernel.routing_launched import RepeatedCall, launch_order, repeatable
 from samoyeds_gen.kernel.routing_simulated import simulate_order
-from samoyeds_gen.kernel.routing_steps import ALONE, DTYPES, Order, order_of, shapes_of
+from samoyeds_gen.kernel.routing_steps import DTYPES, Order, order_of, shapes_of
 from samoyeds_gen.language import Routed, Routing, Target, target_named
 from samoyeds_gen.runtime import allocate, current_device, describe, host_array
 from samoyeds_gen.simulator import Report
@@ -39,7 +39,7 @@ class RoutingKernel:
     of one CTA, more take two launches.
     """
 
-    def __init__(self, routing: Routing, target: Target, *, alone: int = ALONE) -> None:
+    def __init__(self, routing: Routing, target: Target, *, alone: int | None = None) -> None:
         self.routing = routing
         self.target = target
         self.alone = alone

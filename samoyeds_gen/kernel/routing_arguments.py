@@ -104,7 +104,10 @@ def combine_views(y: Any, slots: Any) -> tuple[ArrayView, ArrayView]:
     places = _packed("slots", _view("slots", slots, ("int32",), (None, None)))
     common_place({"y": rows, "slots": places})
     if not places.shape[1]:
-        raise LaunchError("slots have no columns, a token adds up at least one row")
+        raise LaunchError(
+            "slots have no columns, a token adds up at least one row",
+            remedy="give the slots of a routing",
+        )
     return rows, places
 
 

@@ -83,6 +83,8 @@ class RepeatedCall:
         self._values: dict[str, Any] = {**order.numbers, **call.numbers}
         self._chunks = counts_shape(order)
         self.out = out
+        if out is not None:  # held here, and so are its addresses
+            self._point_at(self._values, out)
 
     def __call__(self, arrays: Sequence[Any]) -> Routed:
         """Queue it on torch's current stream; returns `out` or new tensors."""
@@ -99,13 +101,17 @@ class RepeatedCall:
                     for shape, dtype in zip(shapes, self._dtypes, strict=True)
                 )
             )
-        for name, array in zip(Routed._fields, out, strict=True):
-            values[name] = array.data_ptr()
+            self._point_at(values, out)
         if self._chunks is not None:
             counts = empty(self._chunks, dtype=self._dtypes[0], device=device)
             values["counts"] = counts.data_ptr()
         queue(self._order, values, device.index, torch_stream(device.index))
         return out
+
+    @staticmethod
+    def _point_at(values: dict[str, Any], out: Routed) -> None:
+        for name, array in zip(Routed._fields, out, strict=True):
+            values[name] = array.data_ptr()
 
 
 def repeatable(call: RoutingCall, arrays: Sequence[Any]) -> bool:

@@ -21,8 +21,9 @@ from samoyeds_gen.language import Routed, Routing, Target
 from samoyeds_gen.language.dtypes import dtype_named
 from samoyeds_gen.runtime import Build, LoadedKernel, compile_source, load, require_clean
 
-ALONE = 128
-"""Tokens up to which one CTA is faster than two launches."""
+CHOOSE_ALONE = 32
+SORT_ALONE = 128
+"""Tokens up to which one CTA is faster than two launches, on an H200 (docs/measurements.md)."""
 
 MOST_SLOTS = 2**31 - 1
 PIECE_BYTES = (16, 8, 4, 2)
@@ -116,7 +117,7 @@ def order_of(
     values: str,
     index: str = "int32",
     gated: bool = False,
-    alone: int = ALONE,
+    alone: int | None = None,
 ) -> Order:
     """The launches of a call: one CTA for up to `alone` tokens, else chunks that meet in counts."""
     shapes = shapes_of(routing, tokens)._asdict()
@@ -126,6 +127,8 @@ def order_of(
         return build_step(Step(routing, one, **options), target)
 
     first: dict[str, Any] = {"values": kind} | ({} if chooses else {"index": index})
+    if alone is None:
+        alone = CHOOSE_ALONE if chooses else SORT_ALONE
     if tokens <= min(alone, MOST_ALONE):
         whole = built("route" if chooses else "sort", gated=gated, **first)
         return Order((Launch(whole, 1),), {"tokens": tokens}, shapes, 0)

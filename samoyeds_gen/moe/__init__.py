@@ -21,6 +21,7 @@ from samoyeds_gen.moe.linear import SparseLinear, SparseMLP
 from samoyeds_gen.moe.load import load, save
 from samoyeds_gen.moe.pruning import METHODS, prune
 from samoyeds_gen.moe.report import LayerReport, Report
+from samoyeds_gen.moe.samples import read_samples
 from samoyeds_gen.moe.sparsify import sparsify
 from samoyeds_gen.moe.stored import StoredWeight
 
@@ -39,6 +40,7 @@ __all__ = [
     "layer_error",
     "load",
     "prune",
+    "read_samples",
     "save",
     "sparsify",
     "use_backend",

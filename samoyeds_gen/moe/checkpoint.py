@@ -92,29 +92,31 @@ class Checkpoint:
 
     def fill(self, module: nn.Module, prefix: str, device: Device) -> None:
         """Give a module, called `prefix` in the model, its parameters and buffers on `device`."""
-        names = {name: f"{prefix}.{name}" for name in module.state_dict()}
-        tensors = {name: self.tensor(full, device) for name, full in names.items()}
-        try:
-            module.load_state_dict(tensors, assign=True)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split()).rstrip(".")
-            raise ModelError(
-                f"{self.folder} does not fit its configuration ({reason})",
-                remedy="use the config.json that came with the weights",
-            ) from None
+        tensors = {name: self.tensor(f"{prefix}.{name}", device) for name in module.state_dict()}
+        assign(module, tensors, prefix, self.folder)
         module.requires_grad_(False)
         module.to(device)
 
-    def require(self, names: set[str]) -> None:
-        """Raise ModelError unless every name is there."""
-        missing = sorted(names - self.names)
+    def require(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Raise ModelError unless every name is there, and all but experts have their shapes."""
+        missing = sorted(set(shapes) - self.names)
         if missing:
+            more = f" and {len(missing) - 1} more tensors" if len(missing) > 1 else ""
             raise ModelError(
-                f"{self.folder} lacks {missing[0]} and {len(missing) - 1} more tensors"
-                if len(missing) > 1
-                else f"{self.folder} lacks {missing[0]}",
+                f"{self.folder} lacks {missing[0]}{more}",
                 remedy="use the config.json that came with the weights, or download them again",
             )
+        by_file: dict[str, list[tuple[str, str]]] = {}
+        for name in shapes:
+            if name in self._plain:
+                file, key = self._plain[name]
+                by_file.setdefault(file, []).append((name, key))
+        for file, pairs in by_file.items():
+            with opened(self.folder / file) as handle:
+                for name, key in pairs:
+                    found = tuple(handle.get_slice(key).get_shape())
+                    if found != shapes[name]:
+                        raise _misfit(self.folder, name, found, shapes[name])
 
     def _sources(self, name: str) -> list[Stored]:
         if name in self._plain:
@@ -152,6 +154,39 @@ def read(handle: Any, key: str) -> Array:
     """
     tensor = handle.get_tensor(key)
     return tensor.clone() if tensor.device.type == "cpu" else tensor
+
+
+def assign(module: nn.Module, tensors: dict[str, Array], prefix: str, path: Path) -> None:
+    """Put tensors in place of a module's own, some or all; `prefix` and `path` are for the error.
+
+    Raises ModelError for a tensor that the module has not, or of another shape.
+    """
+    own = module.state_dict()
+    dot = f"{prefix}." if prefix else ""
+    for name, tensor in tensors.items():
+        if name not in own:
+            raise ModelError(
+                f"{path} holds {dot}{name}, which the model of its config.json has not",
+                remedy="use the config.json that came with the weights",
+            )
+        # A stored weight's header says more than a shape, and is checked where it is loaded.
+        if tensor.shape != own[name].shape and f"{name.rpartition('.')[0]}.header" not in own:
+            raise _misfit(path, f"{dot}{name}", tuple(tensor.shape), tuple(own[name].shape))
+    try:
+        module.load_state_dict(tensors, strict=False, assign=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ModelError(
+            f"{path} does not fit its configuration ({reason})", remedy="convert the model again"
+        ) from None
+
+
+def _misfit(path: Path, name: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> ModelError:
+    return ModelError(
+        f"{path} does not fit its configuration ({name} is {list(found)}, but {list(wanted)} is "
+        "required)",
+        remedy="use the config.json that came with the weights",
+    )
 
 
 def index_of(folder: Path) -> dict[str, str]:

@@ -17,6 +17,7 @@ from samoyeds_gen.formats import Format
 from samoyeds_gen.formats.arrays import Array, Device
 from samoyeds_gen.moe.blocks import dense_blocks, replace_module
 from samoyeds_gen.moe.checkpoint import INDEX, Checkpoint
+from samoyeds_gen.moe.devices import device_named
 from samoyeds_gen.moe.families import family_of
 from samoyeds_gen.moe.folder import Folder, check_decodes, tensors_of
 from samoyeds_gen.moe.load import fill_layer, hollow
@@ -56,6 +57,7 @@ def convert(
     used, and for an output folder that holds anything but this conversion.
     """
     source, target = Path(model_dir), Path(out_dir)
+    place = device_named(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     config, values = read_config(source)
     _refuse(source, target, config)
     model = skeleton(config)
@@ -74,7 +76,6 @@ def convert(
     }
     folder = Folder(target, settings, len(layers) + 1)
     if not folder.complete:
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         _layers(model, checkpoint, folder, pruning, batches, place, progress)
         _rest(model, checkpoint, folder)
         _copy_files(source, target)
@@ -92,6 +93,8 @@ def _layers(
     progress: Progress | None,
 ) -> None:
     layers = decoder_layers(model)
+    if progress is not None:
+        progress("layers", 0, len(layers))
     held: list[Batch] | None = None
     if batches is not None and len(folder.done) < len(layers):
         checkpoint.fill(model.model.embed_tokens, "model.embed_tokens", device)
@@ -135,20 +138,15 @@ def _rest(model: Any, checkpoint: Checkpoint, folder: Folder) -> None:
     last = folder.shards - 1
     if last in folder.done:
         return
-    names = {name for name in _wanted(model) if not name.startswith("model.layers.")}
+    names = [name for name in _wanted(model) if not name.startswith("model.layers.")]
     folder.write(last, {name: checkpoint.tensor(name) for name in sorted(names)}, [])
 
 
-def _wanted(model: Any) -> set[str]:
-    """Names of the tensors a model is loaded from; of tied ones, the first only."""
-    seen: set[int] = set()
-    names = set()
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if id(parameter) not in seen:
-            names.add(name)
-        seen.add(id(parameter))
+def _wanted(model: Any) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors a model is loaded from; of tied ones, the first only."""
     persistent = set(model.state_dict())
-    return names | {name for name, _ in model.named_buffers() if name in persistent}
+    buffers = [pair for pair in model.named_buffers() if pair[0] in persistent]
+    return {name: tuple(t.shape) for name, t in (*model.named_parameters(), *buffers)}
 
 
 def _pruning(

@@ -14,7 +14,7 @@ from samoyeds_gen.formats.arrays import Array
 from samoyeds_gen.language import Routing
 from samoyeds_gen.moe import ops
 from samoyeds_gen.moe.backend import Given, backend_of
-from samoyeds_gen.moe.linear import check_pair, dense_mlp, like, rows_of
+from samoyeds_gen.moe.linear import check_pair, dense_mlp, like, refuse_training, rows_of
 from samoyeds_gen.moe.stored import KeepsTypes, StoredWeight
 
 INTEGERS = (torch.int32, torch.int64)
@@ -94,6 +94,7 @@ class SparseExperts(KeepsTypes):
         up, down = self.up_proj, self.down_proj
         rows = rows_of(tokens, up.shape[1], up.data)
         self._check(rows, chosen, weights, shared_weight)
+        refuse_training("weights", weights)
         if ops.traced(rows):
             y = ops.experts_op(
                 rows, chosen, weights, shared_weight, self.count, self.shared, *self._weights()
@@ -121,6 +122,7 @@ class SparseExperts(KeepsTypes):
         """
         up, down = self.up_proj, self.down_proj
         rows = rows_of(tokens, up.shape[1], up.data)
+        refuse_training("logits", logits)
         if ops.traced(rows):
             rule = ops.spelled(routing) if rule is None else rule
             y = ops.routed_experts_op(rows, logits, bias, shared_weight, rule, *self._weights())

@@ -176,15 +176,20 @@ def rows_of(x: Array, k: int, data: Array) -> Array:
             f"the input is on {x.device}, but the layer is on {data.device}",
             remedy="move one of them",
         )
-    if x.requires_grad and torch.is_grad_enabled():
-        raise ModelError(
-            "the input requires a gradient, but Samoyeds layers have no backward pass",
-            remedy="call the model under torch.no_grad(), and train before sparsifying",
-        )
+    refuse_training("the input", x)
     rows = x if x.ndim == 2 else x.reshape(-1, k)
     if rows.dtype != data.dtype:
         rows = rows.to(data.dtype)
     return rows if rows.is_contiguous() else rows.contiguous()
+
+
+def refuse_training(what: str, x: Array) -> None:
+    """Raise ModelError for a tensor whose gradient a call would silently lose."""
+    if x.requires_grad and torch.is_grad_enabled():
+        raise ModelError(
+            f"{what} requires a gradient, but Samoyeds layers have no backward pass",
+            remedy="call the model under torch.no_grad(), and train before sparsifying",
+        )
 
 
 def like(y: Array, x: Array) -> Array:

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from samoyeds_gen.errors import FormatError, ModelError
@@ -15,7 +14,8 @@ from samoyeds_gen.formats import Format, canonical_dtype
 from samoyeds_gen.formats.arrays import Device
 from samoyeds_gen.formats.element import STORED
 from samoyeds_gen.moe.blocks import dense_blocks, replace_module
-from samoyeds_gen.moe.checkpoint import index_of, opened, read
+from samoyeds_gen.moe.checkpoint import assign, index_of, opened, read
+from samoyeds_gen.moe.devices import device_named
 from samoyeds_gen.moe.folder import NOTE, Folder, check_decodes, read_note, tensors_of
 from samoyeds_gen.moe.skeleton import read_config, skeleton, transformers
 from samoyeds_gen.moe.sparsify import SECTION_VERSION
@@ -29,7 +29,7 @@ def load(folder: "str | Path", *, device: Device = "cpu") -> Any:
     from config.json. Raises ModelError for a folder that is no converted model, that is half
     converted, or whose files are missing, broken or of another shape.
     """
-    path = Path(folder)
+    path, place = Path(folder), device_named(device)
     if (path / NOTE).exists() and not read_note(path)["complete"]:
         raise ModelError(
             f"{path} is half converted", remedy="run the same samoyeds-gen convert again"
@@ -38,11 +38,10 @@ def load(folder: "str | Path", *, device: Device = "cpu") -> Any:
     form, dtype = _section(path, values)
     model = skeleton(config)
     hollow(model, model, form, dtype)
-    place = torch.device(device)
     for file, names in _by_file(path).items():
         with opened(path / file, place) as handle:
             tensors = {name: read(handle, name) for name in names}
-        _assign(model, tensors, path / file)
+        assign(model, tensors, "", path / file)
     model.tie_weights()
     _require_all(path, model)
     model.requires_grad_(False)
@@ -101,7 +100,7 @@ def fill_layer(layer: nn.Module, prefix: str, path: Path, device: Device) -> Non
     with opened(path, device) as handle:
         names = list(handle.keys())
         tensors = {name.removeprefix(f"{prefix}."): read(handle, name) for name in names}
-    _assign(layer, tensors, path)
+    assign(layer, tensors, prefix, path)
     layer.requires_grad_(False)
     layer.to(device)
 
@@ -135,21 +134,6 @@ def _by_file(path: Path) -> dict[str, list[str]]:
     for key, file in index_of(path).items():
         files.setdefault(file, []).append(key)
     return files
-
-
-def _assign(module: nn.Module, tensors: dict[str, Any], path: Path) -> None:
-    try:
-        unexpected = module.load_state_dict(tensors, strict=False, assign=True).unexpected_keys
-    except RuntimeError as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise ModelError(
-            f"{path} does not fit config.json ({reason})", remedy="convert the model again"
-        ) from None
-    if unexpected:
-        raise ModelError(
-            f"{path} holds {unexpected[0]}, which the model of config.json has not",
-            remedy="convert the model again",
-        )
 
 
 def _require_all(path: Path, model: Any) -> None:

@@ -5,7 +5,6 @@ is computed is said in backend.py.
 """
 
 from functools import lru_cache
-from threading import Lock
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from samoyeds_gen.tune.experts import ExpertTask, expert_schedules
 from samoyeds_gen.tune.machines import Machine, machine_named, machine_of
 
 CHUNK_ELEMENTS = 8  # kernels load 16 bytes of a row at a time
+MOST_PREPARED = 256  # numbers of tokens; a server with more of them prepares them again
 TRIED = 8  # schedules that are compiled before one that does not spill is given up
 
 
@@ -92,56 +92,61 @@ class Kernels:
         gated: bool,
     ) -> Array:
         """See Backend. On a GPU all launches of a number of tokens are prepared together."""
-        whole = up.shape[1] % CHUNK_ELEMENTS == 0 and down.shape[1] % CHUNK_ELEMENTS == 0
-        if tokens.device.type != "cuda" or not whole or not len(tokens):
+        count = tokens.shape[0]
+        whole = not (up.shape[1] % CHUNK_ELEMENTS or down.shape[1] % CHUNK_ELEMENTS)
+        if tokens.device.type != "cuda" or not whole or not count:
             return step_by_step(self, routing, tokens, given, up, down, activation, gated)
-        if tokens.data_ptr() % (2 * CHUNK_ELEMENTS) or not tokens.is_contiguous():
+        if not tokens.is_contiguous() or tokens.data_ptr() % (2 * CHUNK_ELEMENTS):
             tokens = tokens.clone(memory_format=torch.contiguous_format)
         arrays = {"x": tokens}
-        if given.logits is not None:
-            logits = given.logits if given.logits.stride(-1) == 1 else given.logits.contiguous()
-            arrays["logits"] = logits
-            kinds = (logits.dtype, None, logits.stride(0))
-        else:
-            assert given.experts is not None
-            assert given.weights is not None
-            arrays["given_experts"] = given.experts.contiguous()
-            arrays["given_weights"] = given.weights.contiguous()
-            kinds = (given.weights.dtype, given.experts.dtype, 0)
-        if given.bias is not None:
-            arrays["bias"] = given.bias
-        if given.shared_weight is not None:
-            arrays["shared_weight"] = given.shared_weight.contiguous()
-        shared = given.shared_weight is not None
-        key = ("layer", routing, len(tokens), tokens.device.index, kinds, shared, activation)
-        call: _Prepared = up.derived(
-            key, lambda up: _prepare(routing, tokens, kinds, shared, up, down, activation, gated)
-        )
+        values, index, stride = _add_routing(arrays, given)
+        # The routing is named by its identity, which is quicker than its value: what was prepared
+        # keeps it alive.
+        key = (id(routing), count, values, index, stride, len(arrays), activation)
+        calls: dict[Any, ExpertsCall] = up.derived("prepared layers", _no_calls)
+        call = calls.get(key)
+        if call is None:
+            kinds = (values, index, stride)
+            call = _prepare(routing, tokens, kinds, arrays, up, down, activation, gated)
+            if len(calls) >= MOST_PREPARED:
+                calls.clear()
+            calls[key] = call
         return call(arrays)
 
 
-class _Prepared:
-    """An ExpertsCall that threads take in turn."""
+Kinds = tuple[torch.dtype, torch.dtype | None, int]
+"""Of logits or weights, of given experts, and the row stride of the logits."""
 
-    def __init__(self, call: ExpertsCall) -> None:
-        self._call = call
-        self._lock = Lock()
 
-    def __call__(self, arrays: dict[str, Array]) -> Array:
-        with self._lock:
-            return self._call(arrays)
+def _add_routing(arrays: dict[str, Array], given: Given) -> Kinds:
+    """Name the arrays of the routing as its kernels do."""
+    if given.bias is not None:
+        arrays["bias"] = given.bias
+    if given.shared_weight is not None:
+        arrays["shared_weight"] = given.shared_weight.contiguous()
+    logits = given.logits
+    if logits is not None:
+        logits = logits if logits.stride(-1) == 1 else logits.contiguous()
+        arrays["logits"] = logits
+        return logits.dtype, None, logits.stride(0)
+    assert given.experts is not None
+    assert given.weights is not None
+    experts, weights = given.experts.contiguous(), given.weights.contiguous()
+    arrays["given_experts"] = experts
+    arrays["given_weights"] = weights
+    return weights.dtype, experts.dtype, 0
 
 
 def _prepare(
     routing: Routing,
     tokens: Array,
-    kinds: tuple[torch.dtype, torch.dtype | None, int],
-    shared: bool,
+    kinds: Kinds,
+    arrays: dict[str, Array],
     up: SparseWeight,
     down: SparseWeight,
     activation: str,
     gated: bool,
-) -> _Prepared:
+) -> ExpertsCall:
     """Choose, compile and prepare every launch of a layer for this number of tokens."""
     values, index, stride = kinds
     device = tokens.device.index
@@ -150,7 +155,14 @@ def _prepare(
     names: dict[str, Any] = {"values": str(values).removeprefix("torch.")}
     if index is not None:
         names["index"] = str(index).removeprefix("torch.")
-    order = order_of(routing, target, len(tokens), chooses=index is None, gated=shared, **names)
+    order = order_of(
+        routing,
+        target,
+        len(tokens),
+        chooses=index is None,
+        gated="shared_weight" in arrays,
+        **names,
+    )
     count = routing.experts + routing.shared
 
     def kernel(w: SparseWeight, **options: Any) -> GroupedKernel:
@@ -160,7 +172,7 @@ def _prepare(
         return _kernel(problem, task, machine)
 
     numbers = {"logits_stride": stride} if index is None else {}
-    call = ExpertsCall(
+    return ExpertsCall(
         order,
         target,
         kernel(up, index="int32", activation=activation, gated=gated),
@@ -170,8 +182,12 @@ def _prepare(
         tokens=len(tokens),
         numbers=numbers,
         device=device,
+        keep=routing,
     )
-    return _Prepared(call)
+
+
+def _no_calls(_: SparseWeight) -> dict[Any, ExpertsCall]:
+    return {}
 
 
 @lru_cache(maxsize=64)

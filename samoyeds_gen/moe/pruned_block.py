@@ -6,6 +6,7 @@ Decides which tokens an expert is calibrated with; how entries are chosen is pru
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,7 +28,7 @@ from samoyeds_gen.moe.experts import SparseExperts
 from samoyeds_gen.moe.layer import SparseMoE, call_router, logits_of
 from samoyeds_gen.moe.linear import SparseMLP
 from samoyeds_gen.moe.on_reference import activate
-from samoyeds_gen.moe.pruning import METHODS, prune
+from samoyeds_gen.moe.pruning import METHODS, check_weight, prune
 
 CHUNK = 1 << 13
 """Tokens run through an expert at a time."""
@@ -150,7 +151,8 @@ def _prune_mlp(
     """
     gate, up, down = (each.to(device) for each in mlp)
     first = _calibration(pruning, gate.shape[1], device, rows)
-    gate_p, up_p = (_prune(each, pruning, first) for each in (gate, up))
+    gate_w, up_w = (_encode(each, pruning, first) for each in (gate, up))
+    gate_p, up_p = gate_w.decode(), up_w.decode()
     second = None
     if first is not None and rows is not None:
         second = _calibration(pruning, down.shape[1], device, ())
@@ -161,33 +163,24 @@ def _prune_mlp(
             second.update((gated * (wide @ up_p.to(torch.float32).T)).to(gate_p.dtype))
         if not bool(second.squares.any()):
             second = None
-    down_p = _prune(down, pruning, second)
-    for dense, pruned in ((gate, gate_p), (up, up_p), (down, down_p)):
+    down_w = _encode(down, pruning, second)
+    for dense, pruned in ((gate, gate_p), (up, up_p), (down, down_w.decode())):
         sums.add(dense, pruned)
+    return interleave_rows(gate_w, up_w, gate_block(pruning.format)), down_w
+
+
+def _encode(weight: Array, pruning: Pruning, calibration: Calibration | None) -> SparseWeight:
+    """The weight pruned and encoded; without calibration, by what `encode` itself chooses."""
     form = pruning.format
-    gate_w, up_w, down_w = (_encode(each, pruning) for each in (gate_p, up_p, down_p))
-    return interleave_rows(gate_w, up_w, gate_block(form)), down_w
-
-
-def _encode(pruned: Array, pruning: Pruning) -> SparseWeight:
-    form = pruning.format
-    weight = encode(pruned, n=form.n, m=form.m, v=form.v, dtype=pruning.dtype)
-    assert torch.equal(weight.decode(), pruned), "a pruned weight is stored as it is"
-    return weight
-
-
-def _prune(weight: Array, pruning: Pruning, calibration: Calibration | None) -> Array:
-    form = pruning.format
-    return prune(
-        weight,
-        n=form.n,
-        m=form.m,
-        v=form.v,
-        method=pruning.method if calibration is not None else "magnitude",
-        calibration=calibration,
-        damping=pruning.damping,
-        dtype=pruning.dtype,
-    )
+    numbers: dict[str, Any] = {"n": form.n, "m": form.m, "v": form.v, "dtype": pruning.dtype}
+    if calibration is None:
+        check_weight(weight)
+        return encode(weight, **numbers)
+    method, damping = pruning.method, pruning.damping
+    pruned = prune(weight, method=method, calibration=calibration, damping=damping, **numbers)
+    found = encode(pruned, **numbers)
+    assert torch.equal(found.decode(), pruned), "a pruned weight is stored as it is"
+    return found
 
 
 def _calibration(

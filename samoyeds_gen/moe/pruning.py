@@ -50,7 +50,7 @@ def prune(
     form = Format(n, m, v)
     kind = canonical_dtype(dtype, allowed=STORED)
     _check_method(method, calibration)
-    _check_weight(weight)
+    check_weight(weight)
     dense = weight.detach()
     if calibration is not None and method != "magnitude":
         hessian = method == "second_order"
@@ -107,7 +107,8 @@ def _check_method(method: str, calibration: Calibration | None) -> None:
         )
 
 
-def _check_weight(weight: Array) -> None:
+def check_weight(weight: Array) -> None:
+    """Raise ModelError unless the weight is a dense matrix [m, k] of finite floats."""
     if not is_tensor(weight) or weight.layout != torch.strided:
         what = f"{weight.layout} tensor" if is_tensor(weight) else type(weight).__name__
         raise ModelError(

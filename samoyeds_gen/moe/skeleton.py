@@ -51,7 +51,7 @@ def read_config(folder: Path) -> tuple[Any, dict[str, Any]]:
     family_of(_Kind(kind))
     try:
         config = transformers().AutoConfig.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # whatever transformers and its validators raise
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise ModelError(
             f"{path} is refused by transformers ({reason})", remedy="repair the configuration"
@@ -81,7 +81,7 @@ def _parameters_on_meta() -> Iterator[None]:
     register: Callable[..., None] = nn.Module.register_parameter
 
     def on_meta(module: nn.Module, name: str, parameter: Any) -> None:
-        if parameter is not None:
+        if parameter is not None and not parameter.is_meta:  # tied ones stay one
             parameter = nn.Parameter(
                 torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad
             )

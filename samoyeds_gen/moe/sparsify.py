@@ -15,6 +15,7 @@ from samoyeds_gen.formats import Format, canonical_dtype
 from samoyeds_gen.formats.arrays import Array, Device
 from samoyeds_gen.formats.element import STORED
 from samoyeds_gen.moe.blocks import DenseBlock, dense_blocks, replace_module
+from samoyeds_gen.moe.devices import device_named
 from samoyeds_gen.moe.layer import SparseMoE
 from samoyeds_gen.moe.pruned_block import Progress, PrunedBlock, Pruning, prune_block
 from samoyeds_gen.moe.pruning import METHODS
@@ -54,6 +55,9 @@ def sparsify(
     only run forward. Returns the report. Raises ModelError or FormatError, before anything changes,
     for a model, method or format that cannot be used.
     """
+    if device is not None:
+        device = device_named(device)
+    _check_model(model)
     blocks = list(dense_blocks(model))
     pruning = make_pruning(blocks, Format(n, m, v), method, dtype, damping, calibration is not None)
     model.eval()
@@ -172,6 +176,16 @@ def section(pruning: Pruning) -> dict[str, Any]:
         "dtype": pruning.dtype,
         "method": pruning.method,
     }
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, nn.Module) or not hasattr(model, "config"):
+        raise ModelError(
+            f"the model is a {type(model).__name__}, but a model of transformers is required",
+            remedy="pass what AutoModelForCausalLM.from_pretrained returns",
+        )
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ModelError("the model is on meta and holds no values", remedy="load it first")
 
 
 def _within(model: Any, layer: nn.Module, block: DenseBlock) -> bool:

@@ -5,7 +5,7 @@ calls the driver. Array checks belong to arrays.py, choosing grids to whoever pl
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -215,9 +215,9 @@ class PreparedSequence:
         ]
         self._stream = -1
 
-    def replace_pointer(self, launch: int, position: int, address: int) -> None:
-        """Overwrite a pointer argument of a launch."""
-        self._frames[launch].arguments.replace_pointer(position, address)
+    def replacer(self, launch: int, position: int) -> Callable[[int], None]:
+        """What overwrites a pointer argument of a launch with an address."""
+        return self._frames[launch].arguments.replacer(position)
 
     def __call__(self, stream: int) -> None:
         """Queue all on `stream`. Raises LaunchError when the driver refuses one."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from samoyeds_gen.simulator.changes import Changes
 from samoyeds_gen.simulator.clocks import Clocks
 from samoyeds_gen.simulator.fault import Kind, SimulationFault
 from samoyeds_gen.simulator.program import Site
@@ -120,6 +121,7 @@ class SharedShadow:
         self.readers = np.zeros(len(self.writer) * self.columns, np.int32)
         self.reader_site = np.zeros(len(self.writer), np.int32)
         self.generic = GenericWrites(len(self.writer)) if proxies else None
+        self.changes: Changes | None = None  # made by the first atomic
 
     def _access(self, index: Array, size: int, lanes: Array, site: int) -> _Access:
         return _Access(spread(index, size, self.granule), lanes, site)
@@ -129,6 +131,29 @@ class SharedShadow:
     ) -> None:
         """Check and record reads; `warp` marks those whose data reach every lane of the warp."""
         access = self._access(index, size, lanes, site)
+        if self.changes is not None:
+            self._check_changes(m, access)
+        self._read(m, access, warp)
+
+    def atomic(self, m: "Machine", index: Array, size: int, lanes: Array, site: int) -> None:
+        """Check and record atomics: reads in that they may meet, but plain reads come after them.
+
+        That plain writes come after them too, the marks of reads see to.
+        """
+        access = self._access(index, size, lanes, site)
+        self._read(m, access, False)
+        if self.changes is None:
+            self.changes = Changes(len(self.writer), self.clocks.members)
+        self.changes.add(m, access.granules, access.tiled(lanes), site)
+
+    def _check_changes(self, m: "Machine", access: _Access) -> None:
+        assert self.changes is not None
+        stamp, at = self.changes.unordered(m, access.granules, access.tiled(access.lanes))
+        if stamp is not None:
+            raise self._race(m, access, at, "read", "changed", stamp)
+
+    def _read(self, m: "Machine", access: _Access, warp: bool) -> None:
+        lanes, site = access.lanes, access.site
         last = self.writer.take(access.granules)
         if last.max() > _limit(self.clocks.floor) or last.min() < 0:
             self._check_read(m, access, last, warp)

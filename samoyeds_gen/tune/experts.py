@@ -175,7 +175,7 @@ def _candidates(problem: Ssmm) -> Iterator[Schedule]:
                     warps=Warps(4 * consumers, 1),
                     pack=replace(base.pack, gather=gather),
                     overlap=Overlap(1, tokens >= TURNS_FROM and base.overlap.turns),
-                    epilogue=Epilogue(8),
+                    epilogue=Epilogue(8 if tokens < TURNS_FROM or consumers > 2 else 16),
                     where=(),
                 )
                 yield from _deepest(made, problem)

@@ -8,17 +8,28 @@ from jinja2 import StrictUndefined, UndefinedError, nodes
 
 from samoyeds_gen.assets import asset_directory
 from samoyeds_gen.check.covering import covering
-from samoyeds_gen.compiler import compile_plan, emit, first_violation
+from samoyeds_gen.compiler import (
+    Combine,
+    Step,
+    compile_plan,
+    emit,
+    emit_routing,
+    first_violation,
+    lower_combine,
+    lower_step,
+)
 from samoyeds_gen.compiler.emit import environment
 from samoyeds_gen.formats import Format
 from samoyeds_gen.language import (
     ACTIVATIONS,
     FOLDS,
+    Routing,
     layouts,
     load_schedule,
     make_ssmm,
     target_named,
 )
+from samoyeds_gen.language.dtypes import OUTPUT_TYPES
 from samoyeds_gen.language.schedule import Cluster, Layout, Pack, Split, Stationary
 
 FILES = sorted(asset_directory("templates").glob("*.jinja"))
@@ -189,11 +200,32 @@ def warpgroup_kernels():
                         pipeline=replace(base.pipeline, stages=4),
                     )
                     yield emit(compile_plan(streamed, made))
+    for format in (Format(1, 1, 64), Format(1, 2, 64)):
+        for options in ({"gated": True, "activation": "silu", "index": "int32"}, {"bias": True}):
+            made = make_ssmm(format, "bfloat16", grouped=True, **options)
+            yield emit(compile_plan(load_schedule("ssmm_sm90", format, made.dtype), made))
+
+
+def routing_kernels():
+    """Routing kernels that contain, together, all that their templates say."""
+    target = target_named("sm_80")
+    for routing in (
+        Routing(8, 2, "softmax_topk", False, shared=1),
+        Routing(8, 2, "softmax_topk", True, bias=True, groups=4, top_groups=2),
+        Routing(8, 2, "softmax_topk", False, bias=True),
+        Routing(8, 2, "sigmoid_grouped", True, groups=4, top_groups=2, scaling=2.0),
+    ):
+        for kind in ("route", "choose", "sort", "count", "place"):
+            for dtype in OUTPUT_TYPES:
+                yield emit_routing(lower_step(Step(routing, kind, dtype), target))
+    for dtype in OUTPUT_TYPES:
+        yield emit_routing(lower_combine(Combine(2, dtype, 1), target))
 
 
 def test_every_macro_is_used():
     """A macro that no kernel of a covering set contains is dead."""
-    lines = {line.strip() for kernel in warpgroup_kernels() for line in kernel.splitlines()}
+    kernels = (*warpgroup_kernels(), *routing_kernels())
+    lines = {line.strip() for kernel in kernels for line in kernel.splitlines()}
     for factors, text_of in ((FACTORS, emitted), (STREAM_FACTORS, streamed)):
         rows = covering(factors, legal=lambda row, text_of=text_of: text_of(row) is not None)
         lines |= {line.strip() for row in rows for line in text_of(row).splitlines()}

@@ -51,6 +51,7 @@ ROWS = list(enumerate(product()))
 
 
 @pytest.mark.full
+@pytest.mark.product
 @pytest.mark.parametrize(("number", "row"), ROWS, ids=lambda each: "")
 def test_every_combination(number, row):
     subject = subject_of(number, *row)

@@ -89,6 +89,7 @@ def test_shipped_kernels_are_lean(name, row):
 
 
 @pytest.mark.full
+@pytest.mark.product
 @pytest.mark.parametrize(("name", "row"), ALL)
 def test_every_shipped_kernel_is_lean(name, row):
     require_lean(name, row)

@@ -30,6 +30,7 @@ ROUTINGS = {
 TOKENS = st.one_of(st.integers(0, 4), st.integers(30, 34), st.integers(0, 100))
 cases = st.tuples(TOKENS, st.sampled_from(LOGITS), st.integers(0, 99))
 routings = st.sampled_from(list(ROUTINGS.values()))
+chunked = st.sampled_from([ROUTINGS[name] for name in ("two", "qwen2", "deepseek", "widest")])
 
 
 def require_equal(routed, wanted):
@@ -56,14 +57,14 @@ def test_one_cta(routing, case):
 
 
 @settings(max_examples=40)
-@given(routings, cases)
+@given(chunked, cases)
 def test_chunks_of_tokens(routing, case):
     kernel = require_routed(routing, case, 0)
     blocks = -(-case[0] // 32)
     assert [report.ctas for report in kernel.last_reports] == ([blocks] * 2 if blocks else [1])
 
 
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(drawn_routings(most=300), cases, st.booleans())
 def test_any_routing(routing, case, alone):
     require_routed(routing, case, MOST_ALONE if alone else 0)
@@ -73,7 +74,6 @@ def test_any_routing(routing, case, alone):
 def test_narrow_logits(dtype):
     for kind in LOGITS:
         require_routed(ROUTINGS["deepseek"], (40, kind, 5), MOST_ALONE, dtype)
-        require_routed(ROUTINGS["qwen2"], (70, kind, 5), 0, dtype)
 
 
 @pytest.mark.parametrize("tokens", [255, 256, 257])
@@ -106,7 +106,7 @@ def test_results_do_not_change_from_run_to_run():
 
 @settings(max_examples=40)
 @given(
-    st.sampled_from([ROUTINGS["qwen2"], ROUTINGS["mixtral"]]), TOKENS, st.booleans(),
+    st.just(ROUTINGS["qwen2"]), TOKENS, st.booleans(),
     st.sampled_from(["int32", "int64"]), st.sampled_from(["float32", "bfloat16"]),
     st.integers(0, 99),
 )  # fmt: skip

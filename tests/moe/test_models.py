@@ -1,15 +1,21 @@
 """Converted models compute what the dense model with their decoded weights computes."""
 
+# ruff: noqa: E402
+
 import copy
 
 import pytest
-import torch
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
 from model_cases import FORM, MODELS, build, sparse_layers, token_ids, twin_of
 
 from samoyeds_gen.moe import Calibration, sparsify
 from samoyeds_gen.moe.bound import Bounded, experts_with_bound, mlp_with_bound
 from samoyeds_gen.moe.layer import call_router
 from samoyeds_gen.reference.bound import EPS
+
+pytestmark = pytest.mark.torch
 
 NAMES = sorted(MODELS)
 

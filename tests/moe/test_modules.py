@@ -1,14 +1,18 @@
 """Sparse modules: values within their bound, and everything torch does with a module."""
 
+# ruff: noqa: E402
+
 import copy
 import gc
 import io
 import weakref
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
 from safetensors.torch import load_file, save_file
 
 import samoyeds_gen as sg
@@ -26,6 +30,8 @@ from samoyeds_gen.moe import (
 from samoyeds_gen.moe.bound import experts_with_bound, mlp_with_bound
 from samoyeds_gen.moe.ops import spelled
 from samoyeds_gen.moe.stored import weight_over
+
+pytestmark = pytest.mark.torch
 
 FORMS = [Format(*nmv) for nmv in ((1, 2, 32), (1, 2, 16), (1, 1, 32), (2, 4, 64), (4, 8, 16))]
 SEEDS = st.integers(0, 2**32 - 1)

@@ -8,7 +8,13 @@ import pytest
 from document_blocks import ROOT, blocks
 
 from samoyeds_gen.cli import app
-from samoyeds_gen.cli.emitting import SUFFIXES, drift, generated_texts, shipped_schedules
+from samoyeds_gen.cli.emitting import (
+    SUFFIXES,
+    drift,
+    generated_texts,
+    routing_texts,
+    shipped_schedules,
+)
 
 INSTALL_AND_CHECK = "pip install . && samoyeds-gen check schedules/ssmm_sm80.py"
 INSTALL_AND_TEST = 'pip install -e ".[test]" && pytest -n 2'
@@ -53,7 +59,7 @@ def test_ci_is_strict_reads_nothing_and_ends_with_pytest():
 
 
 def test_generated_files_are_current():
-    texts: dict[str, str] = {}
+    texts = routing_texts()
     for path in shipped_schedules():
         texts |= generated_texts(path)
     assert drift(texts, ROOT / "generated", whole=True) == ""

@@ -24,10 +24,19 @@ LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 TREE = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="the docs are not here")
 
 
-@pytest.mark.parametrize("path", RUNNING, ids=lambda path: str(path.relative_to(ROOT)))
+def running():
+    """Documents with code; those that import torch are among torch's tests."""
+    for path in RUNNING:
+        torch = any("import torch" in block.text for block in blocks(path))
+        marks = [pytest.mark.torch] if torch else []
+        yield pytest.param(path, id=str(path.relative_to(ROOT)), marks=marks)
+
+
+@pytest.mark.parametrize("path", list(running()))
 def test_code_of_documents_runs(path, tmp_path, monkeypatch, capsys):
-    if any("import torch" in block.text for block in blocks(path)):
-        pytest.importorskip("torch", reason="torch is not installed")
+    for library in ("torch", "transformers"):
+        if any(f"import {library}" in block.text for block in blocks(path)):
+            pytest.importorskip(library, reason=f"{library} is not installed")
     shutil.copytree(ROOT / "schedules", tmp_path / "schedules")
     monkeypatch.chdir(tmp_path)
     assert run_document(path, in_process(monkeypatch, capsys)) > 0

@@ -70,6 +70,42 @@ def test_unordered_exchanges_are_races(other, middle, after, act):
     assert caught.value.buffer == "shared memory"
 
 
+COUNT = """extern "C" __global__ void k(int* out) {
+  __shared__ int count[4];
+  const int t = threadIdx.x;
+  if (t < 4) count[t] = 0;
+  __syncthreads();
+  FIRST
+  MIDDLE
+  SECOND
+}"""
+
+
+@pytest.mark.parametrize(
+    ("first", "middle", "second", "what"),
+    [
+        ("atomicAdd(count + t % 4, 1);", "", "atomicAdd(count + t % 4, 1);", None),
+        ("atomicAdd(count + t % 4, 1);", SYNC, "out[t] = count[t % 4];", None),
+        ("atomicAdd(count + t / 32, 1);", WARP, "out[t] = count[t / 32];", None),
+        ("if (t < 4) atomicAdd(count + t, 1);", "", "if (t < 4) out[t] = count[t];", None),
+        ("atomicAdd(count + t % 4, 1);", "", "out[t] = count[t % 4];", "a read of bytes changed"),
+        ("atomicAdd(count + t % 4, 1);", WARP, "out[t] = count[t % 4];", "a read of bytes changed"),
+        ("atomicAdd(count + t % 4, 1);", "", "if (t < 4) count[t] = 0;", "a write of bytes read"),
+        ("out[t] = count[t % 4];", "", "atomicAdd(count + t % 4, 1);", None),
+    ],
+)
+def test_plain_accesses_come_after_atomics(first, middle, second, what):
+    source = COUNT.replace("FIRST", first).replace("MIDDLE", middle).replace("SECOND", second)
+    out = np.zeros(128, np.int32)
+    if what is None:
+        launch(source, "k", written(out), threads=128)
+        return
+    with pytest.raises(SimulationFault, match=what) as caught:
+        launch(source, "k", written(out), threads=128)
+    assert caught.value.kind == "race"
+    assert caught.value.other is not None
+
+
 def test_without_the_detector_the_same_kernel_runs():
     assert exchange("127 - t", races=False).shape == (128,)
 

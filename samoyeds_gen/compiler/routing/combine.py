@@ -10,6 +10,8 @@ THREADS = 128
 IN_FLIGHT = 8
 """Loads of a thread that are in flight together, about."""
 MOST_IN_FLIGHT = 10
+CTAS = 10
+"""Resident CTAs, so that a thread keeps to about 50 registers: enough for what is in flight."""
 PIECES = 4
 """Most pieces of a row that a thread has."""
 
@@ -28,6 +30,7 @@ def lower_combine(problem: Combine, target: Target) -> RoutingPlan:
         ("kPieces", pieces, "pieces a thread"),
         ("kBatch", batch, "rows whose loads are in flight together"),
         ("kThreads", THREADS, "threads a CTA"),
+        ("kCtasPerSm", CTAS, "resident CTAs the compiler makes room for"),
     )
     return RoutingPlan(
         entry=problem.entry,

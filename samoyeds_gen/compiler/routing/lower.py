@@ -176,7 +176,10 @@ def _numbers(step: Step) -> tuple[ConstantGroup, ...]:
             ]
         groups.append(_group("Choice", rows))
     threads = _threads(step)
-    rows = [("kThreads", threads, "threads a CTA")]
+    rows = [
+        ("kThreads", threads, "threads a CTA"),
+        ("kCtasPerSm", 1, "resident CTAs the compiler makes room for"),
+    ]
     rows += [("kWarps", threads // WARP, "tokens that are chosen for at a time")] * step.chooses
     if not step.counts:
         rows.append(("kScan", -(-r.experts // WARP), "experts a lane of the scan has"))

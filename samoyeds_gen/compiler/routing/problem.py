@@ -19,7 +19,7 @@ class Step:
     Few tokens take one CTA: "route" chooses and sorts, "sort" only sorts. Many take two launches:
     "choose" or "count" leaves the counts of each chunk of tokens, and "place" sorts with them.
     `values` is the dtype of the logits (route, choose) or of the given weights (sort, count) and
-    `index` that of given experts; `gated` tells whether shared experts have weights.
+    `index` that of given experts; `gated` tells whether the shared experts have weights.
     """
 
     routing: Routing

@@ -39,6 +39,8 @@ class RoutingText:
         self.choice_score = f"__fadd_rn({scored}[i], bias[at])" if r.bias else f"{scored}[i]"
         self.weighed = "score" if self.weigh in ("weigh_score", "weigh_share") else "logit"
         self.grouped, self.group_score = r.grouped, f"group_{r.group_score}"
+        # Where a lane has one expert of every group, each group is known when it is compiled.
+        self.group_pragma = "#pragma unroll" if r.group_size % 32 == 0 else "#pragma unroll 1"
         self.scaled, self.scaling = r.scaling != 1, f"{np.float32(r.scaling):.9e}f"
         bias = ("const float* bias", "bias") if r.bias else ()
         self.choose_parameters = ", ".join(

@@ -6,6 +6,7 @@ from samoyeds_gen.compiler.rules import (
     Case,
     Rule,
     Violation,
+    gate_rows,
     ring_depth,
 )
 from samoyeds_gen.compiler.warp_specialised.geometry import (
@@ -182,18 +183,6 @@ def grouped_alone(case: Case) -> Violation | None:
                 name.split()[0],
             )
     return None
-
-
-def gate_rows(case: Case) -> Violation | None:
-    """Eight rows of the matrix unit are whole blocks, so that gate and up can alternate by them."""
-    f = case.problem.format
-    if not case.problem.gated or plan_fold(case.schedule, case.problem) != "expand" or 8 % f.m == 0:
-        return None
-    return Violation(
-        f"gate and up rows alternate by 8, the format ({f}) has blocks of {f.m}",
-        "use a format whose M divides 8",
-        "stationary",
-    )
 
 
 def one_cta(case: Case) -> Violation | None:

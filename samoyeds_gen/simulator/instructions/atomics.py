@@ -1,7 +1,7 @@
 """atom and red rows (PTX ISA, "atom", "red").
 
 Lanes that meet at one address go in lane order, one round each. For the race detector an atomic
-counts as a read: it collides with plain writes and not with other atomics.
+collides with plain writes and not with other atomics; on shared memory with plain reads too.
 """
 
 from collections.abc import Callable
@@ -104,7 +104,7 @@ def _apply(
     if space == "shared":
         index = shared_index(m, address, size, lanes, site)
         if m.shadow is not None:
-            m.shadow.read(m, index, size, lanes, site)
+            m.shadow.atomic(m, index, size, lanes, site)
         _rounds(m.shared, index, size, dtype, values, combine, old, None)
         return old
     m.space.order.atomic(address, m.grid_cta_of[lanes])

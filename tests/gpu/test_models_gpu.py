@@ -1,0 +1,180 @@
+"""Converted models on a GPU, eager, compiled and captured, beside dense ones of decoded weights.
+
+Layers have the shapes the kernels want; the bound is samoyeds_gen.moe.bound's, element by element.
+"""
+
+import copy
+import time
+
+import pytest
+
+from samoyeds_gen.runtime import driver_present, driver_problem
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not driver_present(), reason=driver_problem() or "no GPU"),
+]
+
+FORM = (1, 2, 128)
+COMMON = {
+    "vocab_size": 512,
+    "hidden_size": 512,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 512,
+    "eos_token_id": None,
+    "pad_token_id": 0,
+}
+LATENT = {
+    "moe_intermediate_size": 256,
+    "n_routed_experts": 16,
+    "num_experts_per_tok": 4,
+    "n_group": 4,
+    "topk_group": 2,
+    "kv_lora_rank": 64,
+    "q_lora_rank": 96,
+    "qk_nope_head_dim": 64,
+    "qk_rope_head_dim": 32,
+    "v_head_dim": 64,
+    "routed_scaling_factor": 1.5,
+    "first_k_dense_replace": 0,
+    "n_shared_experts": 2,
+}
+QWEN = {"num_experts": 12, "moe_intermediate_size": 256, "num_experts_per_tok": 4}
+MODELS = {
+    "mixtral": ("MixtralConfig", {"num_local_experts": 8, "num_experts_per_tok": 2}),
+    "qwen2_moe": ("Qwen2MoeConfig", {**QWEN, "shared_expert_intermediate_size": 512}),
+    "qwen2_moe_lone": ("Qwen2MoeConfig", {**QWEN, "shared_expert_intermediate_size": 384}),
+    "qwen3_moe": ("Qwen3MoeConfig", {**QWEN, "head_dim": 64, "norm_topk_prob": True}),
+    "olmoe": ("OlmoeConfig", {"num_experts": 16, "num_experts_per_tok": 4}),
+    "deepseek_v2": ("DeepseekV2Config", {**LATENT, "topk_method": "group_limited_greedy"}),
+    "deepseek_v3": ("DeepseekV3Config", LATENT),
+}
+
+
+@pytest.fixture(scope="module", params=sorted(MODELS))
+def models(request):
+    """A sparse model and the dense one with its decoded weights, bfloat16, on the GPU."""
+    from samoyeds_gen import moe
+    from samoyeds_gen.moe.blocks import DenseBlock
+
+    kind, values = MODELS[request.param]
+    torch.manual_seed(0)
+    config = getattr(transformers, kind)(**{**COMMON, **values})
+    dense = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    with torch.no_grad():
+        for tensor in dense.parameters():
+            if tensor.ndim > 1:
+                tensor.mul_(3)
+    dense = dense.cuda().eval()
+    sparse = copy.deepcopy(dense)
+    moe.sparsify(sparse, *FORM)
+    for name, layer in layers_of(sparse).items():
+        block = DenseBlock(name, dense.get_submodule(name), dense.config)
+        for expert in range(block.count + block.folded):
+            for to, source in zip(block.mlp(expert), layer.experts.dense(expert), strict=True):
+                to.copy_(source)
+        if block.lone:
+            for to, source in zip(block.shared_mlp(), layer.shared.dense(), strict=True):
+                to.copy_(source)
+    return sparse, dense
+
+
+def layers_of(model):
+    from samoyeds_gen.moe import SparseMoE
+
+    return {name: part for name, part in model.named_modules() if isinstance(part, SparseMoE)}
+
+
+def routed(layer, tokens):
+    """Experts, weights and the weight of shared experts, as the layer's own rule has them."""
+    from samoyeds_gen.moe.layer import logits_of
+    from samoyeds_gen.moe.on_kernels import KERNELS
+
+    logits = logits_of(layer.gate, tokens, layer.wide)
+    bias = layer.gate.e_score_correction_bias.float() if layer.routing.bias else None
+    found = KERNELS.route(layer.routing, logits, bias, None)
+    weight = None
+    if layer.shared_gate is not None:
+        weight = torch.sigmoid(layer.shared_gate(tokens))[:, 0].float()
+    return found.experts, found.weights, weight
+
+
+def assert_within(layer, tokens, y):
+    from samoyeds_gen.moe.bound import experts_with_bound, mlp_with_bound
+
+    chosen, weights, weight = routed(layer, tokens)
+    folded = weight if layer.experts.shared else None
+    found = experts_with_bound(layer.experts, tokens, chosen, weights, folded)
+    value, bound = found.value, found.bound
+    if layer.shared is not None:
+        lone = mlp_with_bound(layer.shared, tokens)
+        scale = 1.0 if weight is None else weight.double()[:, None]
+        value, bound = value + scale * lone.value, bound + scale * lone.bound
+        bound = bound + 3 * 2.0**-8 * (value.abs() + bound + (scale * lone.value).abs())
+    assert ((y.double() - value).abs() <= bound).all()
+
+
+@pytest.mark.parametrize("count", [1, 16, 129, 1024])
+def test_layers_eager_compiled_and_captured(models, count):
+    sparse, _ = models
+    layer = next(iter(layers_of(sparse).values()))
+    x = torch.randn(count, 512, device="cuda").bfloat16()
+    with torch.no_grad():
+        y = layer(x)
+        assert_within(layer, x, y)
+        torch.compiler.reset()
+        assert torch.equal(torch.compile(layer, fullgraph=True)(x), y)
+        graph = torch.cuda.CUDAGraph()
+        given = x.clone()
+        with torch.cuda.graph(graph):
+            out = layer(given)
+        for seed in range(4):  # the routing changes, and nothing waited for it
+            torch.manual_seed(seed)
+            given.copy_(torch.randn(count, 512, device="cuda") * (1 + seed))
+            graph.replay()
+            assert_within(layer, given, out)
+
+
+def test_logits_are_close_and_tokens_the_same(models):
+    """In norm; the elementwise bounds are those of the layers, above."""
+    sparse, dense = models
+    ids = torch.randint(512, (2, 48), device="cuda", generator=torch.Generator("cuda"))
+    with torch.no_grad():
+        ours, theirs = sparse(ids).logits.double(), dense(ids).logits.double()
+    assert (ours - theirs).norm() < 0.03 * theirs.norm()
+    options = {"max_new_tokens": 4, "do_sample": False, "attention_mask": torch.ones_like(ids)}
+    ours, theirs = sparse.generate(ids, **options), dense.generate(ids, **options)
+    assert (ours == theirs).double().mean() > 0.95
+
+
+def test_load_onto_the_gpu(models, tmp_path):
+    from samoyeds_gen import moe
+
+    sparse, _ = models
+    moe.save(sparse, tmp_path / "out")
+    loaded = moe.load(tmp_path / "out", device="cuda")
+    ids = torch.randint(512, (1, 32), device="cuda")
+    with torch.no_grad():
+        assert torch.equal(loaded(ids).logits, sparse(ids).logits)
+
+
+def test_host_overhead_of_a_layer_call(models):
+    sparse, _ = models
+    layer = next(iter(layers_of(sparse).values()))
+    x = torch.randn(16, 512, device="cuda").bfloat16()
+    best = 1.0
+    with torch.no_grad():
+        for _ in range(50):
+            torch.cuda.synchronize()
+            began = time.perf_counter()
+            for _ in range(20):
+                layer(x)
+            best = min(best, (time.perf_counter() - began) / 20)
+    print(f"host overhead of a layer call: {1e6 * best:.1f} us")
+    assert best < (60e-6 if layer.shared is not None or layer.shared_gate is not None else 40e-6)
