@@ -14,7 +14,7 @@ from samoyeds_gen.compiler.routing import MOST_ALONE, chunk_of
 from samoyeds_gen.formats import Format
 from samoyeds_gen.formats.weight import expected_arrays
 from samoyeds_gen.kernel.experts import ALIGNMENT
-from samoyeds_gen.kernel.routing_steps import ALONE
+from samoyeds_gen.kernel.routing_steps import SORT_ALONE
 from samoyeds_gen.language import target_named
 from samoyeds_gen.tune.buckets import bucket
 from samoyeds_gen.tune.layers.choice import Chosen, chosen_kernels
@@ -68,7 +68,7 @@ def sparse_activation(config: LayerConfig, tokens: int) -> int:
     rows, top = tokens * config.top, config.top
     arrays = [4 * tokens * top, 4 * tokens * top, 4 * (config.experts + 1), 4 * rows, 4 * rows]
     arrays.append(4 * tokens * top)
-    if tokens > min(ALONE, MOST_ALONE):
+    if tokens > min(SORT_ALONE, MOST_ALONE):
         arrays.append(4 * -(-tokens // chunk_of(tokens)) * config.experts)
     arrays += [2 * rows * config.inner, 2 * rows * config.hidden]
     return sum(-(-each // ALIGNMENT) * ALIGNMENT for each in arrays)
