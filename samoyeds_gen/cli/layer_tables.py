@@ -1,8 +1,11 @@
 """The tables that `samoyeds-gen bench` prints of layers of experts and of decoder layers."""
 
+from collections.abc import Sequence
+
 import typer
 
 from samoyeds_gen.cli.console import print_table
+from samoyeds_gen.tune.layers.memory_rows import MemoryRow, PeakRow
 from samoyeds_gen.tune.layers.model_rows import ModelMean, ModelRow, model_means
 from samoyeds_gen.tune.layers.rows import LayerMean, LayerRow, layer_means
 from samoyeds_gen.tune.layers.run import LayerResults
@@ -56,6 +59,35 @@ def print_models(results: LayerResults) -> None:
     _print_rest(results)
 
 
+def print_memory(rows: Sequence[MemoryRow], peaks: Sequence[PeakRow]) -> None:
+    """How many tokens fit, layer by layer, then measured peaks beside the formula."""
+    print_table(
+        (
+            "layer",
+            ">GB",
+            "format",
+            ">stored",
+            ">read",
+            ">in memory",
+            ">dense tokens",
+            ">our tokens",
+            ">ratio",
+        ),
+        [_memory_cells(row) for row in rows],
+    )
+    tried = [row for row in rows if row.measured or row.dense_measured]
+    if tried:
+        print_table(
+            ("layer", ">GB", "dense did", "ours did"),
+            [(row.config, str(row.gb), row.dense_measured, row.measured) for row in tried],
+        )
+    if peaks:
+        print_table(
+            ("layer", "contender", ">tokens", ">peak MB", ">by formula"),
+            [_peak_cells(row) for row in peaks],
+        )
+
+
 def _print_rest(results: LayerResults) -> None:
     if results.failed:
         print_table(
@@ -102,6 +134,24 @@ def _model_cells(row: ModelRow) -> tuple[str, ...]:
 
 def _model_mean(mean: ModelMean) -> tuple[str, ...]:
     return mean.group, mean.contender, _times(mean.ratio), _times(mean.least), str(mean.cases)
+
+
+def _memory_cells(row: MemoryRow) -> tuple[str, ...]:
+    shares = (row.share, row.read_share, row.resident_share)
+    return (
+        row.config,
+        str(row.gb),
+        row.format,
+        *(f"{100 * each:.1f} %" for each in shares),
+        str(row.dense_tokens),
+        str(row.tokens),
+        _times(row.tokens_ratio),
+    )
+
+
+def _peak_cells(row: PeakRow) -> tuple[str, ...]:
+    peak, formula = row.peak_bytes / 1e6, row.formula_bytes / 1e6
+    return row.config, row.contender, str(row.tokens), f"{peak:.1f}", f"{formula:.1f}"
 
 
 def _times(ratio: float | None) -> str:
