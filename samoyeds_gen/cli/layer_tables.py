@@ -28,6 +28,11 @@ def print_layers(results: LayerResults) -> None:
         ),
         [_layer_cells(row) for row in results.rows],
     )
+    for row in results.rows:
+        if row.replay != "graph":
+            typer.echo(f"* {row.case} {row.contender}: timed from the {row.replay}")
+        if "fit in L2" in row.rotated:
+            typer.echo(f"* {row.case} {row.contender}: rotated are {row.rotated}")
     if results.rows:
         print_table(
             ("geometric mean", "contender", ">of grouped_mm", ">least", ">of best", ">least"),

@@ -36,6 +36,7 @@ class InventedRig:
                 name=name, eager=Timed(lambda turn: 2 * us), graph=Timed(lambda turn: us),
                 replay="graph", weight_bytes=10, held_bytes=20, peak_bytes=3_000_000,
                 host_us=33.0, worst=0.5, relative=0.004, format=form,
+                rotated="tokens; weights fit in L2" if form else "",
             )  # fmt: skip
 
         yield one("grouped_mm", 100.0)
@@ -83,7 +84,15 @@ def test_moe_prints_rows_means_and_failures_and_writes_files(cli, gpu, tmp_path)
     layers = ("--config", "mixtral-8x7b", "--config", "qwen1.5-moe")
     ran = cli("bench", "--suite", "moe", *layers, "--tokens", "16,1024", "--quick", *outputs)
     assert (ran.code, ran.err) == (0, "")
-    for words in ("2.50x", "left out", "not installed", "tokens <= 1024", "invented", "3.0"):
+    for words in (
+        "2.50x",
+        "left out",
+        "not installed",
+        "tokens <= 1024",
+        "invented",
+        "3.0",
+        "fit in L2",
+    ):
         assert words in ran.out
     data = json.loads((tmp_path / "r.json").read_text())
     assert (data["suite"], data["gpu"]) == ("moe", "invented")
