@@ -73,7 +73,7 @@ def test_peaks_are_those_of_the_formula():
     from samoyeds_gen.moe.bench.memory import measure_memory
 
     machine = machine_of(device_info())
-    rows = memory_rows(SMALL, FORMATS[0], machine, (3,))
+    rows = memory_rows(SMALL, FORMATS[0], machine, (24,))
     (row,), peaks = measure_memory(SMALL, FORMATS[0], rows, machine)
     for each in peaks:
         slack = 4096 if each.contender.startswith("ours") else 0.05 * each.formula_bytes + 2**16

@@ -32,6 +32,9 @@ from samoyeds_gen.tune.machines import Machine
 from samoyeds_gen.tune.replay import first_line
 
 PEAK_TOKENS = (128, 4096)
+ROUNDING = 200 * 10**6
+"""Bytes of the allowance that are left to torch, which allocates in blocks of several MB."""
+
 BEYOND = 1.03
 """Times the tokens by formula, with which a call is to fail."""
 
@@ -95,7 +98,7 @@ def tried(
         return "weights do not fit"
     give_back()
     others = max(0, int(torch.cuda.memory_allocated()) - own)
-    most = gb * GB - ALLOWANCE - outside + others
+    most = gb * GB - ALLOWANCE + ROUNDING - outside + others
     said = [_did(layer, config, each, most) for each in (tokens, int(tokens * BEYOND))]
     return f"{said[0]}; {BEYOND:g} times as many: {said[1]}"
 

@@ -27,7 +27,7 @@ CAPACITIES: Final = (24, 80, 141)
 """Memories, in GB, for which the largest number of tokens is said."""
 
 ALLOWANCE: Final = GB
-"""Bytes left for a context, kernels, and workspaces of libraries."""
+"""Bytes left for a context, kernels, workspaces of libraries, and the allocator's rounding."""
 
 MOST_TOKENS: Final = 2**24
 BYTES: Final = {"bfloat16": 2, "float16": 2, "uint32": 4, "uint8": 1}
