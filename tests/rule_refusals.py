@@ -188,6 +188,7 @@ HOPPER_ROWS = [
     hopper("warpgroup-shared", "the parts of sums take 196608 bytes, the ring they lie in has 135424; use more stages, or a smaller tile n", split=Split(2), pipeline=Pipeline(2, "tma")),
     hopper("warpgroup-registers", "about 280 registers a thread are needed, 240 are there for 2 warpgroups beside a producer; use a smaller tile n", tile=Tile(256, 256, 128)),
     hopper("warpgroup-shared", "4 stages of 67712 bytes take 270848, sm_90a has 220160 beside 10240 bytes of output slices; use stages=3", pipeline=Pipeline(4, "tma")),
+    hopper("warpgroup-ahead", "overlap ahead=True leaves sums and operands in flight, which only formats with N = M never touch, with weight in shared memory and split=1; leave ahead out", overlap=Overlap(1, True, True)),
     rule("gather-place", "tokens are gathered before the launch, which only products of several experts do; use pack(tokens, gather='on_load')", replace(HOPPER, pack=Pack(gather="before")), target="sm_90a"),
     rule("one-weight", "ldg_stream_16b kernels multiply one weight, without a gate; use copy=atoms.CP_ASYNC_16B, or copy=atoms.TMA", STREAM, grouped=True),
     rule("gate-rows", "gate and up rows alternate by 8, the format (4,16,32) has blocks of 16; use a format whose M divides 8", EXPAND, format=Format(4, 16, 32), activation="silu", gated=True),

@@ -2,22 +2,20 @@
 
 from dataclasses import replace
 from functools import cache
-from itertools import pairwise
 
 import numpy as np
 import pytest
+from expert_products import device_run, experts_of, integers, within
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tiny
 
 import samoyeds_gen as sg
 from samoyeds_gen.errors import LaunchError, ScheduleError
-from samoyeds_gen.formats import Format, interleave_rows, stack_weights
-from samoyeds_gen.kernel.simulated import simulate
+from samoyeds_gen.formats import Format
 from samoyeds_gen.language import dtype_named, load_schedule
 from samoyeds_gen.language.schedule import Pipeline, Raster, Tile
 from samoyeds_gen.reference import grouped_with_bound
-from samoyeds_gen.runtime import describe
 
 HOPPER = "hopper"
 CASES = [
@@ -47,22 +45,6 @@ def small(shape, form):
 def compiled(shape, form, **options):
     f = form
     return sg.compile_grouped(small(shape, form), n=f.n, m=f.m, v=f.v, **options)
-
-
-def integers(rng, *shape):
-    """Small integers, whose products and sums are exact in float32 and mostly in bfloat16."""
-    return rng.integers(-2, 3, shape).astype(np.float32)
-
-
-def experts_of(form, count, rows, k, rng, gate_block=0):
-    made = []
-    for _ in range(count):
-        halves = [
-            sg.encode(integers(rng, rows, k), n=form.n, m=form.m, v=form.v)
-            for _ in range(2 if gate_block else 1)
-        ]
-        made.append(interleave_rows(*halves, gate_block) if gate_block else halves[0])
-    return stack_weights(made)
 
 
 def close(kernel, w, tokens, offsets, selection=None, **more):
@@ -147,23 +129,10 @@ def test_many_experts_and_none_with_tokens(shape, form):
 def test_device_counts_never_reach_beyond_the_rows(shape, form, ends):
     """Counts on a GPU are not read by the host: rows that no expert owns stay as they were."""
     rng = np.random.default_rng(4)
-    kernel, n = compiled(shape, form), 20
+    kernel = compiled(shape, form)
     w = experts_of(form, 3, 40, 64, rng)
-    tokens = integers(rng, n, 64).astype(w.numpy().data.dtype)
-    good = np.array([0, 5, 10, n], np.int32)
-    call = kernel.describe(w, tokens, good, None, None, None)
-    call = replace(call, offsets=describe(np.array(ends, np.int32)))
-    out, _ = simulate(kernel.variant.plan, kernel.variant.build, call)
-    for expert, (first, last) in enumerate(pairwise(ends)):
-        own = slice(first, min(last, n))
-        alone = np.zeros(4, np.int32)
-        alone[expert + 1 :] = len(tokens[own])
-        if first < last:
-            value, bound = grouped_with_bound(w, tokens[own], alone, fold="prefix")
-            assert (np.abs(out[own].astype(np.float64) - value) <= bound).all()
-    owned = {row for first, last in pairwise(ends) for row in range(first, min(last, n))}
-    left = [row for row in range(n) if row not in owned]
-    assert np.isnan(out[left].astype(np.float32)).all()
+    tokens = integers(rng, 20, 64).astype(w.numpy().data.dtype)
+    assert within(kernel, device_run(kernel, w, tokens, ends), w, tokens, np.array(ends))
 
 
 def test_tile_rows_are_walked_in_groups():

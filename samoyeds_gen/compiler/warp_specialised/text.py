@@ -37,9 +37,11 @@ class SpecialisedText(KernelText):
         self.weight_boxed = not self.weight_streamed
         self.boxed_weight = "kWeightStage + " if self.weight_boxed else ""
         self.gathered, self.turns = g.gathered, plan.schedule.overlap.turns
+        self.ahead = plan.schedule.overlap.ahead
         self.full_count = "129" if g.gathered else "1"
         self.clustered, self.split = g.cluster > 1, g.split > 1
         self.alone = not self.clustered and not self.split
+        self.unclustered = not self.clustered
         self.whole_rows = not self.clustered
         self.split_prefix = self.split and self.prefix
         self.first_k, self.last_k = ("first_k", "last_k") if self.split else ("0", "tiles_k")
