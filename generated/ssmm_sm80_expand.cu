@@ -139,11 +139,12 @@ __device__ __forceinline__ unsigned swizzle_tokens(unsigned offset) {
   return offset ^ ((offset & 0x700) >> 4);
 }
 
-// Round to nearest even and stage one output.
+// Round to nearest even and stage one output, as the low half of a pair: ptxas takes a conversion of
+// one sum for a use of it while matrix work is in flight (advice C7514).
 __device__ __forceinline__ void stage_one(unsigned char* to, float x) {
-  Output bits;
-  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
-  *reinterpret_cast<Output*>(to) = bits;
+  unsigned bits;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(0.0f), "f"(x));
+  *reinterpret_cast<Output*>(to) = static_cast<Output>(bits);
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)

@@ -9,7 +9,7 @@ from samoyeds_gen.check.failure import Failure
 from samoyeds_gen.check.profiles import PROFILES, Profile
 from samoyeds_gen.check.report import CheckReport, KernelReport
 from samoyeds_gen.check.subjects import Subject, subjects_of
-from samoyeds_gen.check.trial import Finding, Origin
+from samoyeds_gen.check.trial import Finding, Origin, try_case
 
 __all__ = [
     "PROFILES",
@@ -25,4 +25,5 @@ __all__ = [
     "check_schedule",
     "make_inputs",
     "subjects_of",
+    "try_case",
 ]

@@ -14,7 +14,7 @@ from samoyeds_gen.language import Ssmm
 
 Array = np.ndarray[Any, Any]
 Values = Literal["integers", "reals", "specials"]
-Order = Literal["ordered", "reversed", "permuted", "repeated"]
+Order = Literal["ordered", "reversed", "permuted", "repeated", "outlying"]
 Rows = Literal["packed", "aligned", "ragged"]
 
 LARGEST_INTEGER = 3  # sums of 2^20 products of two such integers are exact in float32
@@ -25,9 +25,14 @@ SPECIALS = (np.nan, np.inf, -np.inf, -0.0)
 class Case:
     """A weight [m, k] and `tokens` rows of k, `chosen` of them selected where a kernel selects.
 
-    `order` says how rows are selected, `hidden` that the other rows hold NaN. `rows` says how far
+    `order` says how rows are selected, "outlying" that some of them are not there, which gives NaN;
+    `hidden` that the other rows hold NaN. `rows` says how far
     apart token rows lie: "packed" not at all, "aligned" at multiples of 16 bytes with NaN between,
     "ragged" at other distances with NaN between. `seed` fixes every value.
+
+    For a grouped kernel there are as many weights as `counts`, and each owns that many rows of the
+    output, one expert behind the other; m is then of one weight. Where the counts end before the
+    output does, nobody owns its last rows; what they claim behind its end is not there.
     """
 
     m: int
@@ -39,6 +44,12 @@ class Case:
     values: Values = "integers"
     rows: Rows = "packed"
     seed: int = 0
+    counts: tuple[int, ...] = ()
+
+    @property
+    def experts(self) -> int:
+        """Weights in the stack."""
+        return max(1, len(self.counts))
 
     def n(self, problem: Ssmm) -> int:
         """Rows of the output."""
@@ -47,13 +58,15 @@ class Case:
     def size(self) -> tuple[int, ...]:
         """A measure by which one case is simpler than another."""
         plain = (self.order != "ordered", self.hidden, self.values != "integers")
-        return (self.m * self.k * max(self.tokens, self.chosen, 1), sum(plain), self.seed)
+        weight = self.experts * self.m * self.k
+        return (weight * max(self.tokens, self.chosen, 1), sum(plain), self.seed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inputs:
     """The arrays of a case: `dense` [m, k] float32, its encoding `w`, tokens [T, k] of w's dtype,
-    selection [n] of the kernel's index type, bias [m] and scale [n] float32.
+    selection [n] of the kernel's index type, bias [m] and scale [n] float32. Of a grouped kernel
+    there are [experts * m, k] and [experts * m], and offsets [experts + 1] int32.
     """
 
     dense: Array
@@ -62,6 +75,7 @@ class Inputs:
     selection: Array | None
     bias: Array | None
     scale: Array | None
+    offsets: Array | None = None
 
 
 def draw(values: Values, shape: tuple[int, ...], random: np.random.Generator) -> Array:
@@ -82,7 +96,8 @@ def make_inputs(case: Case, problem: Ssmm) -> Inputs:
     f = problem.format
     # Specials in the weight hide those in the tokens from most outputs, so they take turns.
     special_weight = case.values == "specials" and bool(random.integers(0, 2))
-    dense = draw(_calm(case.values, special_weight), (case.m, case.k), random)
+    rows = case.experts * case.m
+    dense = draw(_calm(case.values, special_weight), (rows, case.k), random)
     w = encode(dense, n=f.n, m=f.m, v=f.v, dtype=problem.dtype.name)
     tokens = _tokens(case, problem, _calm(case.values, not special_weight), random)
     selection = _selection(case, random) if problem.index else None
@@ -94,8 +109,9 @@ def make_inputs(case: Case, problem: Ssmm) -> Inputs:
         w,
         tokens,
         None if selection is None else selection.astype(problem.index),
-        _halves(case.m, random) if problem.bias else None,
+        _halves(rows, random) if problem.bias else None,
         _powers(case.n(problem), random) if problem.scale else None,
+        np.cumsum((0, *case.counts), dtype=np.int32) if problem.grouped else None,
     )
 
 
@@ -123,6 +139,11 @@ def _selection(case: Case, random: np.random.Generator) -> Array:
             return np.resize(random.permutation(case.tokens), case.chosen)
         case "repeated":
             return random.integers(0, case.tokens, case.chosen)
+        case "outlying":
+            rows = random.integers(0, case.tokens, case.chosen)
+            away = random.random(case.chosen) < 0.2
+            rows[away] = random.choice((-1, case.tokens, -(2**31), 2**31 - 1), int(away.sum()))
+            return rows
 
 
 def _halves(size: int, random: np.random.Generator) -> Array:

@@ -45,6 +45,7 @@ class Failure:
         sizes = ""
         if case is not None:
             sizes = f"; m={case.m}, k={case.k}, n={case.n(self.subject.problem)}"
+            sizes += f", tokens of experts {list(case.counts)}" if case.counts else ""
         lines.append(f"  kernel {self.subject}{sizes}")
         text = "\n".join(lines)
         return text if case is None else f"{text}\n\n{self.snippet}"
@@ -71,10 +72,13 @@ def origin_text(subject: Subject, origin: Origin) -> tuple[str, str]:
             kept.setdefault(row, []).append(block)
     places = [f"stored row {row} in V-blocks {_spans(blocks)}" for row, blocks in kept.items()]
     stored = ", ".join(places) or "kept in no V-block"
+    rows = f"{first}..{first + f.m - 1}"
+    where = f"weight rows {rows} of expert {origin.expert}"
+    where = f"features {rows}" if origin.expert is None else where
     chosen = f", selection[{origin.selected}]" if subject.problem.index else ""
     return (
         f"feature {origin.feature}: sub-row {origin.sub_row} of group {origin.group} "
-        f"(features {first}..{first + f.m - 1}), {stored}",
+        f"({where}), {stored}",
         f"token {origin.token}{chosen}",
     )
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky, Unsatisfiable
 
 from samoyeds_gen.check.cases import Case
+from samoyeds_gen.check.groups import grouped_cases, grouped_corners
 from samoyeds_gen.check.strategies import Scope, cases, corners
 from samoyeds_gen.check.trial import LAUNCH_FAILED, Device, Finding, try_case
 from samoyeds_gen.kernel import Variant
@@ -79,12 +80,13 @@ def search(
         found.append((case, finding))
         return finding.kind
 
-    for case in corners(scope)[:examples]:
+    first, drawn = (grouped_corners, grouped_cases) if scope.unit else (corners, cases)
+    for case in first(scope)[:examples]:
         if fails(case):
             break
     rest = examples - ran if not found else max(examples, LEAST_TO_SHRINK)
     if rest > 0 and not (found and found[0][1].kind == LAUNCH_FAILED):
-        explore(cases(scope), fails, examples=rest, seed=seed, shrinks=shrinks)
+        explore(drawn(scope), fails, examples=rest, seed=seed, shrinks=shrinks)
     simplest = min(found, key=lambda pair: pair[0].size()) if found else None
     return Outcome(ran, simplest)
 

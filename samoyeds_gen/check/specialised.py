@@ -52,7 +52,11 @@ def specialised(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Sc
             stages=draw(st.integers(2, 4)),
             fragments=draw(st.integers(1, 4)) if streamed else 2,
         ),
-        overlap=Overlap(parts, draw(st.booleans()) and consumers > 1),
+        overlap=Overlap(
+            parts,
+            draw(st.booleans()) and consumers > 1,
+            draw(st.booleans()) and f.plain and weight == "shared" and parts == 1,
+        ),
         cluster=Cluster(cluster),
         split=Split(split),
         epilogue=Epilogue(draw(st.sampled_from(slices))),

@@ -57,7 +57,8 @@ class Scope:
     `tile` is (m, n, k); `columns` are values of k, such as a V-block, the ring, a fold word. `rows`
     and `tokens` are values of m and n beside the tile's own, such as a warpgroup's share, a
     cluster, or for persistent kernels, which have `ctas` > 0, as many tiles as there are CTAs.
-    The simulator takes `work` multiply-adds, whole tiles counted, in a tenth of a second.
+    The simulator takes `work` multiply-adds, whole tiles counted, in a tenth of a second. Experts
+    of a grouped kernel have whole `unit`s of rows; 0 for one weight.
     """
 
     tile: tuple[int, int, int]
@@ -67,6 +68,7 @@ class Scope:
     tokens: tuple[int, ...] = ()
     ctas: int = 0
     work: int = TILE_WORK
+    unit: int = 0
 
     @classmethod
     def of(cls, plan: Plan) -> "Scope":
@@ -75,7 +77,9 @@ class Scope:
         s, cluster = plan.schedule, plan.cluster
         word, ring = max(1, plan.geometry.tiles_per_word) * k, s.split.k * k
         columns = {v, k, ring * (stages - 1), ring * stages, word, 2 * word}
-        scope = cls(plan.tile, tuple(sorted(columns)), plan.problem.index is not None)
+        scope = cls(
+            plan.tile, tuple(sorted(columns)), plan.problem.index is not None, unit=_unit(plan)
+        )
         if s.pipeline.copy != TMA.name:
             return scope
         tile_m, tile_n, _ = plan.tile
@@ -98,6 +102,14 @@ class Scope:
         return steps <= TILE_STEPS and (work <= self.work or across * down * steps <= 4)
 
 
+def _unit(plan: Plan) -> int:
+    """Rows by which the weights of experts are stacked: blocks of M, and pairs of gate and up."""
+    problem = plan.problem
+    if not problem.grouped:
+        return 0
+    return 16 * plan.geometry.features_per_row if problem.gated else problem.format.m
+
+
 def formats() -> st.SearchStrategy[Format]:
     """Shipped formats first, then those of the exchange and prefix folds, then any legal one."""
     folding = st.builds(Format, st.just(1), st.integers(2, 8), st.sampled_from(LENGTHS))
@@ -111,7 +123,7 @@ def _v(count: int) -> int:
     return 16 * count
 
 
-def _near(edges: tuple[int, ...], usual: int, most: int | None = None) -> st.SearchStrategy[int]:
+def near(edges: tuple[int, ...], usual: int, most: int | None = None) -> st.SearchStrategy[int]:
     """Integers from 1: small ones first, then those next to an edge below `most`, then any."""
     inside = tuple(each for each in edges if each < (most or usual)) or (1,)
     near = st.builds(lambda edge, step: max(1, edge + step), st.sampled_from(inside), _STEPS)
@@ -126,15 +138,15 @@ def cases(draw: st.DrawFn, scope: Scope) -> Case:
     """Problems for a kernel: sizes from 1 around its edges, every kind of selection and data."""
     tile_m, tile_n, tile_k = scope.tile
     most = max(2 * tile_m, *scope.rows, 0) + 2
-    m = draw(_near((8, tile_m, 2 * tile_m, *scope.rows), most))
+    m = draw(near((8, tile_m, 2 * tile_m, *scope.rows), most))
     token_edges = (8, tile_n, 2 * tile_n, *scope.tokens)
-    tokens = draw(_near(token_edges, 2 * tile_n + 2))
+    tokens = draw(near(token_edges, 2 * tile_n + 2))
     chosen, order, hidden = 0, "ordered", False
     if scope.index:
-        chosen = draw(st.integers(0, 8) | _near(token_edges, 2 * tile_n + 2))
+        chosen = draw(st.integers(0, 8) | near(token_edges, 2 * tile_n + 2))
         order = draw(st.sampled_from(("ordered", "reversed", "permuted", "repeated")))
         hidden = draw(st.booleans())
-    k = draw(_near(scope.columns, USUAL_STEPS * tile_k, TILE_STEPS * tile_k))
+    k = draw(near(scope.columns, USUAL_STEPS * tile_k, TILE_STEPS * tile_k))
     assume(scope.affordable(m, k, max(tokens, chosen)))
     return Case(
         m,

@@ -11,10 +11,11 @@ import numpy as np
 
 from samoyeds_gen import reference
 from samoyeds_gen.check.cases import Array, Case, Inputs, make_inputs
+from samoyeds_gen.compiler import MAX_EXPERTS
 from samoyeds_gen.errors import CompileError, LaunchError
-from samoyeds_gen.formats import ELEMENTS, SparseWeight
+from samoyeds_gen.formats import ELEMENTS, SparseWeight, take_rows
 from samoyeds_gen.kernel import Variant
-from samoyeds_gen.kernel.arguments import Call, describe_call
+from samoyeds_gen.kernel.arguments import Call, describe_call, describe_experts
 from samoyeds_gen.kernel.simulated import simulate
 from samoyeds_gen.language import Ssmm
 from samoyeds_gen.runtime import compile_source, current_device, fetch, stage
@@ -23,6 +24,7 @@ from samoyeds_gen.simulator import Report, SimulationFault
 Device = Literal["cpu", "gpu"]
 POISONS = (0xFF, 0x5A)
 LAUNCH_FAILED = "launch failed"
+OVERWRITTEN = "overwritten"
 WHOLE_CHUNK = 8  # elements of 16 bits in 16 bytes
 
 
@@ -31,7 +33,8 @@ class Origin:
     """Where output element [selected, feature] came from.
 
     `group` is the block of M output rows, `sub_row` the row's place in it, `stored` the stored row
-    of each V-block that keeps it (None where it is not kept), `token` the row of the tokens.
+    of each V-block that keeps it (None where it is not kept), `token` the row of the tokens. Of a
+    grouped kernel they are those of the weight of `expert`, and of the gate where there is one.
     """
 
     selected: int
@@ -40,14 +43,15 @@ class Origin:
     sub_row: int
     stored: tuple[int | None, ...]
     token: int
+    expert: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What is wrong with one run: its `kind`, a sentence, and the first bad element if it ended.
 
-    `kind` is "wrong value", "unwritten", one of the simulator's, or "launch failed" after which a
-    GPU cannot be used any more. `wrong` of `total` elements are bad.
+    `kind` is "wrong value", "unwritten", "overwritten", one of the simulator's, or "launch failed"
+    after which a GPU cannot be used any more. `wrong` of `total` elements are bad.
     """
 
     kind: str
@@ -75,25 +79,19 @@ def try_case(
         if device == "cpu":
             raise
         return Finding(LAUNCH_FAILED, str(error)), None
-    expected, bound = reference.ssmm_with_bound(
-        inputs.w,
-        inputs.tokens,
-        inputs.selection,
-        fold=variant.plan.schedule.stationary.fold,
-        out_dtype=problem.out_dtype.name,
-        bias=inputs.bias,
-        activation=problem.activation,
-        scale=inputs.scale,
-    )
-    exact = case.values != "reals" and problem.activation in (None, "relu")
-    bad = wrong_elements(variant, got, expected, bound, exact=exact)
+    expected, bound = _reference(variant, inputs)
+    exact = case.values != "reals" and problem.activation in (None, "relu") and not problem.gated
+    owned = len(expected)
+    bad = wrong_elements(variant, got[:owned], expected, bound, exact=exact)
+    if not bad.any() and owned < len(got):
+        return _written_by_nobody(got, owned), report
     if not bad.any():
         return None, report
-    blank = bad & is_poison(got, POISONS[0])
+    blank = bad & is_poison(got[:owned], POISONS[0])
     if blank.any():
         again, _ = run_kernel(variant, inputs, device, POISONS[1])
-        blank &= is_poison(again, POISONS[1])
-    return _finding(variant, inputs, got, expected, bound, bad, blank), report
+        blank &= is_poison(again[:owned], POISONS[1])
+    return _finding(variant, inputs, got[:owned], expected, bound, bad, blank), report
 
 
 def name_line(variant: Variant, case: Case, finding: Finding, device: Device) -> Finding:
@@ -115,19 +113,74 @@ def run_kernel(
     variant: Variant, inputs: Inputs, device: Device, poison: int = POISONS[0]
 ) -> tuple[Array, Report | None]:
     """Out [n, m] of the kernel, every byte of which started as `poison`."""
+    if device == "cpu":
+        call = _call(variant, inputs, inputs.tokens, inputs.selection)
+        return simulate(variant.plan, variant.build, call, check=False, poison=poison)
+    return _launch(variant, inputs, poison), None
+
+
+def gate_block(variant: Variant) -> int:
+    """Rows of gate, then of up, that alternate in the weight of a gated kernel; else 0."""
+    plan = variant.plan
+    return 8 * plan.geometry.features_per_row if plan.problem.gated else 0
+
+
+def _call(variant: Variant, inputs: Inputs, tokens: Any, selection: Any) -> Call:
     problem = variant.plan.problem
     call = describe_call(
         inputs.w,
         problem.format,
         problem.dtype.name,
-        inputs.tokens,
-        inputs.selection,
+        tokens,
+        selection,
         inputs.bias,
         inputs.scale,
     )
-    if device == "cpu":
-        return simulate(variant.plan, variant.build, call, poison=poison)
-    return _launch(variant, inputs, call, poison), None
+    if inputs.offsets is None:
+        return call
+    block = gate_block(variant)
+    return describe_experts(call, inputs.offsets, block, MAX_EXPERTS, check=False)
+
+
+def _reference(variant: Variant, inputs: Inputs) -> tuple[Array, Array]:
+    """What out should hold and how far from it it may be; only the rows that an expert owns.
+
+    Rows whose token is not there are NaN.
+    """
+    problem, fold = variant.plan.problem, variant.plan.schedule.stationary.fold
+    options: dict[str, Any] = {
+        "fold": fold,
+        "out_dtype": problem.out_dtype.name,
+        "bias": inputs.bias,
+        "activation": problem.activation,
+        "scale": inputs.scale,
+    }
+    rows = np.arange(len(inputs.tokens)) if inputs.selection is None else inputs.selection
+    lost = (rows < 0) | (rows >= len(inputs.tokens))
+    rows = np.where(lost, 0, rows)
+    if inputs.offsets is None:
+        value, bound = reference.ssmm_with_bound(inputs.w, inputs.tokens, rows, **options)
+    else:
+        offsets = np.minimum(inputs.offsets, len(rows))
+        rows, lost = rows[: offsets[-1]], lost[: offsets[-1]]
+        if inputs.scale is not None:
+            options["scale"] = inputs.scale[: offsets[-1]]
+        block = gate_block(variant)
+        value, bound = reference.grouped_with_bound(
+            inputs.w, inputs.tokens, offsets, rows, gate_block=block, **options
+        )
+    value[lost], bound[lost] = np.nan, np.inf
+    return value, bound
+
+
+def _written_by_nobody(got: Array, owned: int) -> Finding | None:
+    """What is wrong with the rows behind those of the experts, which nobody may write."""
+    bad = ~is_poison(got[owned:], POISONS[0])
+    if not bad.any():
+        return None
+    row, feature = (int(x) for x in np.argwhere(bad)[0])
+    sentence = f"out[{owned + row}, {feature}] was written, the experts own rows 0 to {owned - 1}"
+    return Finding(OVERWRITTEN, sentence, wrong=int(bad.sum()), total=bad.size)
 
 
 def wrong_elements(
@@ -173,25 +226,36 @@ def origin_of(
     return Origin(selected, feature, group, sub_row, stored, token)
 
 
-def _launch(variant: Variant, inputs: Inputs, call: Call, poison: int) -> Array:
-    """Run on the GPU; tokens whose rows are strided stay strided there."""
+def _origin(variant: Variant, inputs: Inputs, selected: int, feature: int) -> Origin:
+    """The origin of an element, of a grouped kernel in the weight of the expert that owns it."""
+    problem, offsets = variant.plan.problem, inputs.offsets
+    if offsets is None:
+        return origin_of(inputs.w, problem, inputs.selection, selected, feature)
+    expert = int(np.searchsorted(offsets, selected, side="right")) - 1
+    m = inputs.w.shape[0] // (len(offsets) - 1)
+    own = take_rows(inputs.w, expert * m, (expert + 1) * m)
+    block = gate_block(variant)
+    row = feature + feature // block * block if block else feature
+    found = origin_of(own, problem, inputs.selection, selected, row)
+    return replace(found, feature=feature, expert=expert)
+
+
+def _launch(variant: Variant, inputs: Inputs, poison: int) -> Array:
+    """Run on the GPU; tokens whose rows are strided stay strided there.
+
+    The selection is staged, since the values of one on the host would be checked.
+    """
     plan, device = variant.plan, current_device()
-    out = np.empty((call.n, call.m), ELEMENTS[plan.problem.out_dtype.name])
+    selection = None if inputs.selection is None else stage(inputs.selection, device)
+    call = _call(variant, inputs, inputs.tokens, selection)
+    out = np.empty((call.n, call.features), ELEMENTS[plan.problem.out_dtype.name])
     out.view(np.uint8)[...] = poison
     target: Any = stage(out, device)
     storage = inputs.tokens.base
     if storage is not None and call.k % WHOLE_CHUNK == 0 and storage.shape[1] % WHOLE_CHUNK == 0:
         staged = stage(storage, device)
         tokens = staged._replace(shape=call.tokens.shape, strides=(storage.shape[1], 1))
-        call = describe_call(
-            call.w,
-            plan.problem.format,
-            plan.problem.dtype.name,
-            tokens,
-            inputs.selection,
-            inputs.bias,
-            inputs.scale,
-        )
+        call = _call(variant, inputs, tokens, selection)
     variant.launcher(device)(call, None, target, False)
     result: Array = fetch(target)
     return result
@@ -210,7 +274,7 @@ def _finding(
     unwritten = bool(blank.any())
     places = np.argwhere(blank if unwritten else bad)
     selected, feature = (int(x) for x in places[0])
-    origin = origin_of(inputs.w, variant.plan.problem, inputs.selection, selected, feature)
+    origin = _origin(variant, inputs, selected, feature)
     wanted, value = float(expected[selected, feature]), float(got[selected, feature])
     kind = "unwritten" if unwritten else "wrong value"
     place = f"out[{selected}, {feature}]"

@@ -13,7 +13,7 @@ import typer
 
 from samoyeds_gen.cli.console import print_table, steps
 from samoyeds_gen.cli.options import parse_shape
-from samoyeds_gen.errors import FormatError, LaunchError
+from samoyeds_gen.errors import FormatError, LaunchError, TuneError
 from samoyeds_gen.formats import Format
 from samoyeds_gen.kernel import Kernel
 from samoyeds_gen.pictures import draw_measurements
@@ -27,6 +27,7 @@ from samoyeds_gen.tune.timing import FULL, QUICK, Effort
 AUTO = "auto"
 DEFAULT_SUITE = "mma"
 OWN_SHAPES = "given"
+LAYER_SUITES = ("moe", "model", "memory")
 
 Ours = tuple[str, Format, Any]
 
@@ -48,7 +49,11 @@ def bench(
     ] = None,
     suite: Annotated[
         list[str] | None,
-        typer.Option("--suite", metavar="NAME", help=f"Which shapes: {', '.join(SUITES)}."),
+        typer.Option(
+            "--suite",
+            metavar="NAME",
+            help=f"Which shapes: {', '.join(SUITES)}; or which layers: {', '.join(LAYER_SUITES)}.",
+        ),
     ] = None,
     shape: Annotated[
         list[str] | None,
@@ -61,8 +66,28 @@ def bench(
         bool, typer.Option("--quick", help="Short samples and 3 rounds: a look, no figures.")
     ] = False,
     peers: Annotated[
-        bool, typer.Option("--peers/--no-peers", help="Time cuBLAS and cuSPARSELt too.")
+        bool,
+        typer.Option(
+            "--peers/--no-peers",
+            help="Time cuBLAS and cuSPARSELt too; of layers, what transformers has.",
+        ),
     ] = True,
+    config: Annotated[
+        list[str] | None,
+        typer.Option("--config", metavar="NAME", help="A layer of the suite; all of them."),
+    ] = None,
+    tokens: Annotated[
+        str | None,
+        typer.Option("--tokens", metavar="T,T,..", help="Tokens a call, of the suite moe."),
+    ] = None,
+    routing: Annotated[
+        str,
+        typer.Option("--routing", help="How skewed choices are, of moe: uniform, zipf or one."),
+    ] = "uniform",
+    within: Annotated[
+        float | None,
+        typer.Option("--within", metavar="SECONDS", help="Begin no case of a layer after that."),
+    ] = None,
     output: Annotated[
         list[Path] | None,
         typer.Option(
@@ -73,11 +98,34 @@ def bench(
     """Time bf16 kernels and peers in one run: equal work, interleaved, sustained, medians.
 
     Every element is compared with a float64 product before anything is timed. Launches are replayed
-    from CUDA graphs, over buffers rotated beyond L2.
+    from CUDA graphs, over buffers rotated beyond L2. The suite moe does so for layers of experts,
+    model for decoder layers around them, and memory says how many tokens fit.
     """
     outputs = output or []
     for path in outputs:
         require_suffix(path, (".json", ".csv", ".svg"))
+    if set(suite or []) & set(LAYER_SUITES):
+        # It uses what is here; imported at the top each would wait for the other.
+        from samoyeds_gen.cli.layer_benching import LayerRequest, bench_layers
+
+        if len(suite or []) > 1 or files or shape:
+            raise TuneError(
+                f"suites of layers ({', '.join(LAYER_SUITES)}) take neither other suites nor "
+                "schedules and shapes",
+                remedy="run them one by one",
+            )
+        given = LayerRequest(config, tokens, routing, rounds, quick, peers, outputs, within)
+        bench_layers((suite or [])[0], parse_formats(format or ["1,2,128"]), given)
+        return
+    if config or tokens or routing != "uniform" or within is not None:
+        raise TuneError(
+            "--config, --tokens, --routing and --within are options of layers",
+            remedy=f"add --suite {LAYER_SUITES[0]}",
+        )
+    for name in suite or []:
+        if name not in SUITES:
+            names = ", ".join([*SUITES, *LAYER_SUITES])
+            raise TuneError(f"suite {name!r} is not one of {names}", remedy=f"use one of {names}")
     shapes = chosen_shapes(suite or [], shape or [])
     formats = parse_formats(format or ["1,2,128"])
     require_torch("bench", "for its peers and the float64 check")

@@ -181,10 +181,11 @@ class KernelPlan(Generic[G]):
 
         On the x axis lie then the token tiles of a row, each as often as k is split. Persistent
         CTAs walk the tiles themselves, one a processor of the GPU, in whole clusters. With several
-        experts the n tokens are theirs together, and each may leave a tile part empty.
+        experts the n tokens are theirs together, and each may leave a tile part empty: CTAs are as
+        many as any counts of theirs need.
         """
         down, across = self._tiles(m, n)
-        across += experts - 1
+        across = min(across + experts - 1, n) if experts > 1 else across
         if self.rows_on_y:
             return (across * self.schedule.split.k, down, 1)
         groups = -(-down * self.share // self.cluster) * across

@@ -7,6 +7,8 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from samoyeds_gen.compiler.folds import plan_fold
+from samoyeds_gen.formats import gate_block
 from samoyeds_gen.language.atoms import copy_atom_named, matrix_atom_named
 from samoyeds_gen.language.kernels import ALGORITHMS, Ssmm
 from samoyeds_gen.language.schedule import Schedule
@@ -14,6 +16,7 @@ from samoyeds_gen.language.targets import Target, target_named
 
 MAX_WARPS = 32
 MAX_STAGES = 12
+GATE_ROWS = 8  # of the matrix unit: a thread has rows that far apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +149,35 @@ def weight_space(case: Case) -> Violation | None:
 
 
 def one_weight(case: Case) -> Violation | None:
-    """Only the warp-specialised pipeline walks the tiles of experts, and has gates."""
+    """Streams know neither the tiles of experts nor gates."""
     if not (case.problem.grouped or case.problem.gated):
         return None
     return Violation(
         f"{case.schedule.pipeline.copy} kernels multiply one weight, without a gate",
-        "use copy=atoms.TMA",
+        "use copy=atoms.CP_ASYNC_16B, or copy=atoms.TMA",
         "pipeline",
+    )
+
+
+def gate_rows(case: Case) -> Violation | None:
+    """Eight rows of the matrix unit are a block of gates, or of up projections, of the weight."""
+    f, fold = case.problem.format, plan_fold(case.schedule, case.problem)
+    if not case.problem.gated:
+        return None
+    if GATE_ROWS % f.m:
+        return Violation(
+            f"gate and up rows alternate by {GATE_ROWS}, the format ({f}) has blocks of {f.m}",
+            "use a format whose M divides 8",
+            "stationary",
+        )
+    block, own = gate_block(f), GATE_ROWS * (f.m if fold in ("exchange", "prefix") else 1)
+    if block == own:
+        return None
+    other = "fold='expand'" if block == GATE_ROWS else "fold='prefix' or fold='exchange'"
+    return Violation(
+        f"gate and up rows of ({f}) alternate by {block}, fold {fold} takes them by {own}",
+        f"use {other}",
+        "stationary",
     )
 
 

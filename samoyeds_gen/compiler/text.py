@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from samoyeds_gen.compiler.ops import Op
 from samoyeds_gen.compiler.plan import Buffer, Parameter, Plan
+from samoyeds_gen.language.kernels import Ssmm
 
 Macros = Callable[[str, tuple[str, ...]], Callable[..., str]]
 """Finds the macro of a name in some template files."""
@@ -32,6 +33,16 @@ class KernelText:
         self.nan = plan.problem.out_dtype.nan
         self.index_type = {"int32": "int", "int64": "long long", None: ""}[plan.problem.index]
         self.token_row = "selection[i]" if plan.problem.index else "i"
+        self._name_problem(plan.problem)
+
+    def _name_problem(self, problem: Ssmm) -> None:
+        """What the weight is, and where a tile's rows of the output and their features lie."""
+        self.grouped, self.gated = problem.grouped, problem.gated
+        self.ungrouped = not problem.grouped
+        self.first_token = "first_row" if problem.grouped else "tile_n * kTileN"
+        self.last_token = "last_row" if problem.grouped else "n"
+        self.bias = "(bias + expert * m)" if problem.grouped else "bias"
+        self.features = "m / 2" if problem.gated else "m"
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.plan, name)

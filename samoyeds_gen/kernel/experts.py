@@ -59,10 +59,13 @@ class Arrays:
         self.offsets: dict[str, int] = {}
         self.bytes = 0
 
-    def add(self, name: str, elements: int, dtype: str) -> None:
-        """Make room for an array."""
-        self.offsets[name] = self.bytes
-        self.bytes += -(-elements * BYTES[dtype] // ALIGNMENT) * ALIGNMENT
+    def add(self, name: str, elements: int, dtype: str, *, over: str = "") -> None:
+        """Make room for an array, or let it lie where `over` does, which is not read any more."""
+        self.offsets[name] = self.offsets.get(over, self.bytes)
+        end = self.offsets[name] + -(-elements * BYTES[dtype] // ALIGNMENT) * ALIGNMENT
+        # What lies over another is as large, so that only a new array lies at the end.
+        assert over not in self.offsets or end <= self.bytes
+        self.bytes = max(self.bytes, end)
 
 
 class ExpertsCall:
@@ -187,7 +190,8 @@ class ExpertsCall:
             self._arrays.add("packed", rows * k, w.dtype)
             self._pick(target, w.dtype, 1, rows, k, (tokens, "selection", "packed"))
             tokens, count = "packed", rows
-        self._arrays.add(out, rows * features, w.dtype)
+        # The down projection's rows are as wide as the tokens packed for the other, read by then.
+        self._arrays.add(out, rows * features, w.dtype, over="packed" if tokens == "wide" else "")
         weight = on_device(w, plan, plan.packing_key, self._device, experts)
         known: dict[str, Any] = {
             **weight,

@@ -84,12 +84,13 @@ class Pipeline:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """How warpgroups hide the fold: the parts their tokens are split in, and whether they take
-    turns at the matrix unit.
+    """How warpgroups keep the matrix unit busy: the parts their tokens are split in, whether they
+    take turns at it, and whether a stage's work is in flight `ahead` of the next stage's.
     """
 
     split: int = 1
     turns: bool = False
+    ahead: bool = field(default=False, metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True)

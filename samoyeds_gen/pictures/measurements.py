@@ -7,6 +7,7 @@ power of ten below; ratios and shares start at zero.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
+from typing import Any
 
 from samoyeds_gen.pictures.palette import CONTENDERS, MUTED
 from samoyeds_gen.pictures.svg import Drawing, text_width
@@ -28,7 +29,7 @@ class Panel:
     """One quantity: its title, how it is read from a row, and the axis' ticks as (value, label)."""
 
     title: str
-    value: Callable[[Row], float | None]
+    value: Callable[[Any], float | None]
     ticks: tuple[tuple[float, str], ...]
     logarithmic: bool = False
 
@@ -42,9 +43,19 @@ class Panel:
 
 def draw_measurements(rows: Sequence[Row], *, title: str) -> str:
     """The picture as SVG text. Bars carry data-* attributes with what they stand for."""
-    shapes = list(dict.fromkeys(row.shape for row in rows))
+    return draw_panels(rows, panels_of(rows), _words_of, title=title)
+
+
+def _words_of(row: Row) -> str:
+    return f"{row.m},{row.k},{row.n}"
+
+
+def draw_panels(
+    rows: Sequence[Any], panels: Sequence[Panel], words: Callable[[Any], str], *, title: str
+) -> str:
+    """Any rows with a `contender` as SVG text: those of the same `words` are a group of bars."""
+    shapes = list(dict.fromkeys(words(row) for row in rows))
     names = list(dict.fromkeys(row.contender for row in rows))
-    panels = panels_of(rows)
     room = (LEAST_WIDTH - 2 * MARGIN - LABELS) / max(1, len(shapes)) - BETWEEN
     bar = min(MOST_BAR, max(LEAST_BAR, room / max(1, len(names))))
     group = bar * len(names) + BETWEEN
@@ -57,9 +68,11 @@ def draw_measurements(rows: Sequence[Row], *, title: str) -> str:
         top = TOP + place * (PANEL + GAP) + 24
         _draw_axis(drawing, panel, top, width)
         for row in rows:
-            x = MARGIN + LABELS + shapes.index(row.shape) * group + names.index(row.contender) * bar
-            _draw_bar(drawing, panel, row, colour_of(names, row.contender), (x, top, bar))
-        _draw_shapes(drawing, [f"{m},{k},{n}" for m, k, n in shapes], group, top)
+            place_of = shapes.index(words(row)) * group + names.index(row.contender) * bar
+            at = (MARGIN + LABELS + place_of, top, bar)
+            data = {"shape": words(row), "contender": row.contender}
+            _draw_bar(drawing, panel, panel.value(row), colour_of(names, row.contender), at, data)
+        _draw_shapes(drawing, shapes, group, top)
     _draw_legend(drawing, legend, names, TOP + len(panels) * (PANEL + GAP) + 12)
     return drawing.svg()
 
@@ -67,10 +80,10 @@ def draw_measurements(rows: Sequence[Row], *, title: str) -> str:
 def panels_of(rows: Sequence[Row]) -> list[Panel]:
     """The panels there are figures for; time always."""
     times = [row.median_us for row in rows] or [1.0]
-    panels = [Panel("microseconds a launch", lambda row: row.median_us, _powers(times), True)]
+    panels = [Panel("microseconds a launch", lambda row: row.median_us, powers(times), True)]
     ratios = [row.ratio for row in rows if row.ratio is not None]
     if ratios:
-        panels.append(Panel("times as fast as cuBLAS", lambda row: row.ratio, _ones(max(ratios))))
+        panels.append(Panel("times as fast as cuBLAS", lambda row: row.ratio, halves(max(ratios))))
     shares = [row.roof for row in rows if row.roof is not None]
     if shares:
         ticks = tuple((each / 4, f"{25 * each} %") for each in range(5))
@@ -78,7 +91,7 @@ def panels_of(rows: Sequence[Row]) -> list[Panel]:
     return panels
 
 
-def _powers(values: Sequence[float]) -> tuple[tuple[float, str], ...]:
+def powers(values: Sequence[float]) -> tuple[tuple[float, str], ...]:
     """Ticks at 1, 2 and 5 times powers of ten around the values."""
     first, last = floor(log10(min(values))), ceil(log10(max(values)))
     last = max(last, first + 1)
@@ -86,7 +99,8 @@ def _powers(values: Sequence[float]) -> tuple[tuple[float, str], ...]:
     return tuple((value, f"{value:g}") for value in [*steps, 10.0**last])
 
 
-def _ones(most: float) -> tuple[tuple[float, str], ...]:
+def halves(most: float) -> tuple[tuple[float, str], ...]:
+    """Ticks at every half up to beyond the largest ratio."""
     top = max(2, ceil(2 * most))
     return tuple((each / 2, f"{each / 2:g}x") for each in range(top + 1))
 
@@ -106,18 +120,20 @@ def _draw_axis(drawing: Drawing, panel: Panel, top: float, width: int) -> None:
 
 
 def _draw_bar(
-    drawing: Drawing, panel: Panel, row: Row, fill: str, at: tuple[float, float, float]
+    drawing: Drawing,
+    panel: Panel,
+    value: float | None,
+    fill: str,
+    at: tuple[float, float, float],
+    data: dict[str, str],
 ) -> None:
     """A bar whose left end, axis top and width are `at`; nothing where there is no figure."""
-    value = panel.value(row)
     if value is None:
         return
     x, top, bar = at
     height = panel.height(value)
-    m, k, n = row.shape
-    data = {"shape": f"{m},{k},{n}", "contender": row.contender, "value": float(value)}
     y = top + PANEL - height
-    drawing.rect(x, y, bar - 1, height, fill=fill, radius=1, data=data)
+    drawing.rect(x, y, bar - 1, height, fill=fill, radius=1, data={**data, "value": float(value)})
 
 
 def _draw_shapes(drawing: Drawing, labels: Sequence[str], group: float, top: float) -> None:
@@ -154,4 +170,4 @@ def _draw_legend(
             x += 44 + text_width(name, 11.5)
 
 
-__all__ = ["draw_measurements", "panels_of"]
+__all__ = ["Panel", "draw_measurements", "draw_panels", "halves", "panels_of", "powers"]

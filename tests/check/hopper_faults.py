@@ -44,6 +44,7 @@ def _subject(
     cluster: int = 1,
     pieces: int = 1,
     fragments: int = 0,
+    ahead: bool = False,
     **problem,
 ) -> Subject:
     """A kernel of two consumers with the smallest tile and a ring of two."""
@@ -58,7 +59,7 @@ def _subject(
         layout=replace(base.layout, weight="linear" if fragments else swizzle_for_row(k).name),
         stationary=Stationary(fold, weight="registers" if fragments else "shared"),
         pipeline=replace(base.pipeline, stages=2, fragments=fragments or 2),
-        overlap=Overlap(split, turns),
+        overlap=Overlap(split, turns, ahead),
         cluster=Cluster(cluster),
         split=Split(pieces),
         epilogue=Epilogue(8),
@@ -77,6 +78,7 @@ SUBJECTS = {
     "cluster": _subject("prefix", Format(1, 2, 64), cluster=2),
     "pieces": _subject("prefix", Format(1, 2, 32), pieces=2, bias=True),
     "fragments": _subject("expand", Format(1, 1, 32), fragments=2),
+    "ahead": _subject("expand", Format(1, 1, 32), ahead=True),
 }
 
 FULL = "mbarrier_wait(full(), phase);"
@@ -337,6 +339,13 @@ MORE_FAULTS = (
           (BOUNDS,)),
     Fault("bias of the neighbour", "column < m ? bias[column]",
           "column < m ? bias[column / 2 * 2]"),
-    Fault("scale of the next token", "? scale[first_token + token]",
-          "? scale[min(first_token + token + 1, n - 1)]"),
+    Fault("scale of the next token", "? scale[row]", "? scale[min(row + 1, n - 1)]"),
+    # Matrix work that runs on.
+    Fault("the present stage is released", "  last_stage = stage;", "  last_stage = (stage + 1) % kStages;",
+          (RACE, RAW, EARLY, STUCK), "ahead"),
+    Fault("always the first stage is released", "last_stage = stage;", "",
+          (RACE, RAW, EARLY, STUCK, DIVERGENT), "ahead"),
+    Fault("sums stored in flight", "wgmma_wait_0();", "wgmma_wait_1();", (RACE, RAW, EARLY), "ahead"),
+    Fault("the last stage is kept", "if (tiles_k > 0) {", "if (tiles_k < 0) {", (STUCK, DIVERGENT),
+          "ahead"),
 )  # fmt: skip

@@ -108,7 +108,7 @@ def test_bench_options_choose_shapes_formats_and_effort(cli, gpu):
 
 
 REFUSED = [
-    (("bench", "--suite", "huge"), "suite 'huge' is not one of mma, paper, large, decode; use"),
+    (("bench", "--suite", "huge"), "suite 'huge' is not one of mma, paper, large, decode, moe, "),
     (("bench", "-f", "1,2"), "formats '1,2' are not triples n,m,v; write them as 1,2,64"),
     (("bench", "-f", "1,2,64,4"), "formats '1,2,64,4' are not triples n,m,v; write them"),
     (("bench", "-s", "1,2"), "shape '1,2' is not three positive integers m,k,n; write it"),

@@ -188,6 +188,8 @@ def warpgroup_kernels():
                 schedule = replace(base, tile=tile, cluster=Cluster(cluster), split=Split(split))
                 yield emit(compile_plan(schedule, made))
                 if format.plain:
+                    ahead = replace(schedule.overlap, ahead=True)
+                    yield emit(compile_plan(replace(schedule, overlap=ahead), made))
                     weight = replace(schedule.stationary, weight="registers")
                     from_ring = replace(schedule, stationary=weight)
                     yield emit(compile_plan(from_ring, made))

@@ -1,54 +1,50 @@
 """Grouped kernels in the simulator: every expert's rows are products with its own weight."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
+from expert_products import device_run, experts_of, integers, within
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import tiny
 
 import samoyeds_gen as sg
 from samoyeds_gen.errors import LaunchError, ScheduleError
-from samoyeds_gen.formats import Format, interleave_rows, stack_weights
+from samoyeds_gen.formats import Format
 from samoyeds_gen.language import dtype_named, load_schedule
-from samoyeds_gen.language.schedule import Pipeline, Tile
+from samoyeds_gen.language.schedule import Pipeline, Raster, Tile
 from samoyeds_gen.reference import grouped_with_bound
 
-FORMATS = (
-    Format(1, 2, 64),
-    Format(1, 2, 128),
-    Format(2, 4, 32),
-    Format(1, 1, 32),
-    Format(4, 8, 16),
-)
+HOPPER = "hopper"
+CASES = [
+    *((HOPPER, Format(1, 2, v)) for v in (64, 128)),
+    *((HOPPER, Format(n, m, v)) for n, m, v in ((2, 4, 32), (1, 1, 32), (4, 8, 16))),
+    *(("prefix", Format(1, m, v)) for m, v in ((2, 64), (4, 32))),
+    *(("exchange", Format(1, m, v)) for m, v in ((2, 128), (4, 64))),
+    *(("expand", Format(n, m, v)) for n, m, v in ((2, 4, 32), (1, 1, 32), (4, 8, 16), (1, 2, 16))),
+]
+PIPELINES = [(HOPPER, Format(1, 2, 64)), ("prefix", Format(1, 2, 64))]
+each_case = pytest.mark.parametrize(("shape", "form"), CASES, ids=str)
+each_pipeline = pytest.mark.parametrize(("shape", "form"), PIPELINES, ids=str)
 
 
-def small(form, tokens=16):
-    """The shipped schedule with few tokens a tile, which is quick to simulate."""
+def small(shape, form):
+    """A schedule with few tokens a tile, which is quick to simulate: Hopper's, or of the ring with
+    a fold.
+    """
+    if shape != HOPPER:
+        return tiny(shape, form, raster=Raster(2))
     base = load_schedule("ssmm_sm90", form, dtype_named("bfloat16"))
-    tile = Tile(base.tile.m, tokens, base.tile.k)
+    tile = Tile(base.tile.m, 16, base.tile.k)
     return replace(base, name="small", tile=tile, pipeline=Pipeline(3, "tma"), where=())
 
 
-def compiled(form, **options):
+@cache
+def compiled(shape, form, **options):
     f = form
-    return sg.compile_grouped(small(form), n=f.n, m=f.m, v=f.v, **options)
-
-
-def integers(rng, *shape):
-    """Small integers, whose products and sums are exact in float32 and mostly in bfloat16."""
-    return rng.integers(-2, 3, shape).astype(np.float32)
-
-
-def experts_of(form, count, rows, k, rng, gate_block=0):
-    made = []
-    for _ in range(count):
-        halves = [
-            sg.encode(integers(rng, rows, k), n=form.n, m=form.m, v=form.v)
-            for _ in range(2 if gate_block else 1)
-        ]
-        made.append(interleave_rows(*halves, gate_block) if gate_block else halves[0])
-    return stack_weights(made)
+    return sg.compile_grouped(small(shape, form), n=f.n, m=f.m, v=f.v, **options)
 
 
 def close(kernel, w, tokens, offsets, selection=None, **more):
@@ -73,25 +69,25 @@ def close(kernel, w, tokens, offsets, selection=None, **more):
 counts = st.lists(st.sampled_from((0, 0, 1, 3, 15, 16, 17, 33)), min_size=1, max_size=5)
 
 
-@pytest.mark.parametrize("form", FORMATS, ids=str)
+@each_case
 @settings(max_examples=4, deadline=None)
 @given(counts=counts, seed=st.integers(0, 2**16))
-def test_rows_are_products_with_their_expert(form, counts, seed):
+def test_rows_are_products_with_their_expert(shape, form, counts, seed):
     rng = np.random.default_rng(seed)
     rows, k = form.m * int(rng.integers(1, 40)), int(rng.choice((40, 128, 200)))
     w = experts_of(form, len(counts), rows, k, rng)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     tokens = integers(rng, offsets[-1], k).astype(w.numpy().data.dtype)
     scale = rng.standard_normal(offsets[-1]).astype(np.float32)
-    close(compiled(form, scale=True), w, tokens, offsets, scale=scale)
+    close(compiled(shape, form, scale=True), w, tokens, offsets, scale=scale)
 
 
-@pytest.mark.parametrize("form", FORMATS, ids=str)
+@each_case
 @settings(max_examples=4, deadline=None)
 @given(counts=counts, seed=st.integers(0, 2**16))
-def test_gates_meet_their_up_projections(form, counts, seed):
+def test_gates_meet_their_up_projections(shape, form, counts, seed):
     rng = np.random.default_rng(seed)
-    kernel = compiled(form, index="int32", activation="silu", gated=True)
+    kernel = compiled(shape, form, index="int32", activation="silu", gated=True)
     rows, k = kernel.gate_block * int(rng.integers(1, 9)), int(rng.choice((40, 128, 200)))
     w = experts_of(form, len(counts), rows, k, rng, kernel.gate_block)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
@@ -100,21 +96,23 @@ def test_gates_meet_their_up_projections(form, counts, seed):
     close(kernel, w, tokens, offsets, selection)
 
 
+@each_pipeline
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu"])
-def test_other_gates_and_plain_experts(activation):
-    form, rng = Format(1, 2, 64), np.random.default_rng(1)
+def test_other_gates_and_plain_experts(shape, form, activation):
+    rng = np.random.default_rng(1)
     offsets = np.array([0, 5, 5, 40], np.int32)
     tokens = integers(rng, 40, 128).astype(experts_of(form, 1, 2, 16, rng).numpy().data.dtype)
-    gated = compiled(form, activation=activation, gated=True)
+    gated = compiled(shape, form, activation=activation, gated=True)
     close(gated, experts_of(form, 3, 64, 128, rng, gated.gate_block), tokens, offsets)
-    plain = compiled(form, activation=activation, bias=True)
+    plain = compiled(shape, form, activation=activation, bias=True)
     bias = rng.standard_normal(3 * 130).astype(np.float32)
     close(plain, experts_of(form, 3, 130, 128, rng), tokens, offsets, bias=bias)
 
 
-def test_many_experts_and_none_with_tokens():
-    form, rng = Format(1, 2, 64), np.random.default_rng(2)
-    kernel = compiled(form)
+@each_pipeline
+def test_many_experts_and_none_with_tokens(shape, form):
+    rng = np.random.default_rng(2)
+    kernel = compiled(shape, form)
     counts = np.zeros(70, np.int32)
     counts[[3, 31, 32, 63, 69]] = 2, 1, 17, 1, 3
     w = experts_of(form, 70, 2, 64, rng)
@@ -122,6 +120,36 @@ def test_many_experts_and_none_with_tokens():
     tokens = integers(rng, offsets[-1], 64).astype(w.numpy().data.dtype)
     close(kernel, w, tokens, offsets)
     assert kernel(w, tokens[:0], np.zeros(71, np.int32), device="cpu").shape == (0, 2)
+
+
+@each_pipeline
+@pytest.mark.parametrize(
+    "ends", [(0, 5, 30, 90), (0, 5, 5, 11), (0, 10, 5, 5)], ids=["beyond", "short", "falling"]
+)
+def test_device_counts_never_reach_beyond_the_rows(shape, form, ends):
+    """Counts on a GPU are not read by the host: rows that no expert owns stay as they were."""
+    rng = np.random.default_rng(4)
+    kernel = compiled(shape, form)
+    w = experts_of(form, 3, 40, 64, rng)
+    tokens = integers(rng, 20, 64).astype(w.numpy().data.dtype)
+    assert within(kernel, device_run(kernel, w, tokens, ends), w, tokens, np.array(ends))
+
+
+def test_tile_rows_are_walked_in_groups():
+    """Three tile rows, walked two and one at a time, of experts that have several tile columns."""
+    form, rng = Format(1, 2, 64), np.random.default_rng(5)
+    kernel = compiled("prefix", form)
+    w = experts_of(form, 3, 150, 64, rng)
+    offsets = np.array([0, 40, 41, 90], np.int32)
+    close(kernel, w, integers(rng, 90, 64).astype(w.numpy().data.dtype), offsets)
+
+
+def test_the_ring_launches_as_many_tiles_as_counts_can_make():
+    plan = compiled("prefix", Format(1, 2, 64)).variant.plan
+    assert plan.tile[:2] == (64, 16)
+    assert plan.grid(128, 33, 132, experts=1) == (2 * 3, 1, 1)
+    assert plan.grid(128, 33, 132, experts=4) == (2 * 6, 1, 1)
+    assert plan.grid(128, 2, 132, experts=64) == (2 * 2, 1, 1)  # no more than rows
 
 
 def refused(**changes):
@@ -134,7 +162,7 @@ def refused(**changes):
         "selection": None,
         "scale": None,
     } | changes
-    kernel = compiled(form, activation="silu", gated=True)
+    kernel = compiled(HOPPER, form, activation="silu", gated=True)
     with pytest.raises(LaunchError) as caught:
         kernel(given.pop("w"), given.pop("tokens"), given.pop("offsets"), device="cpu", **given)
     return str(caught.value)
@@ -161,9 +189,9 @@ def test_refusals():
     [
         ({"activation": None, "gated": True}, "activation"),
         ({"activation": "silu", "gated": True, "bias": True}, "activation"),
-        ({"schedule": "ssmm_sm80"}, "one-weight"),
         ({"schedule": "decode_sm80"}, "one-weight"),
         ({"form": Format(8, 16, 32), "activation": "silu", "gated": True}, "gate-rows"),
+        ({"schedule": "ssmm_sm80_expand", "activation": "silu", "gated": True}, "gate-rows"),
     ],
 )
 def test_schedules_that_cannot_be_grouped(changes, rule):

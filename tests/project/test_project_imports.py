@@ -30,6 +30,7 @@ HOME = {
     "hypothesis": ("check/",),
     "safetensors": ("formats/storage.py", "moe/"),
     "transformers": ("moe/skeleton.py",),
+    "triton": ("moe/bench/triton_kernels.py",),
     "typer": ("cli/",),
     "rich": ("cli/",),
     "torch": ("formats/", "kernel/", "tune/", "moe/"),

@@ -46,7 +46,8 @@ def test_dependencies_are_what_is_imported():
     optional = {"torch", "transformers"}
     assert names(PROJECT["optional-dependencies"]["torch"]) == {"torch"}
     assert names(PROJECT["optional-dependencies"]["hf"]) == optional
-    assert used - optional == provided
+    # Triton comes with torch on a GPU, and only peers of benchmarks are written in it.
+    assert used - optional - {"triton"} == provided
 
 
 def test_nothing_imports_torch_by_itself():

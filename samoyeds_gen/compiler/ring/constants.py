@@ -48,6 +48,10 @@ def _tile(plan: RingPlan) -> ConstantGroup:
 
 def _fragments(plan: RingPlan) -> ConstantGroup:
     g = plan.geometry
+    outputs = (
+        ("kWarpOutputs", g.warp_outputs, "outputs a warp: a gate and an up projection make one"),
+        ("kTileOutputs", g.warp_outputs * plan.schedule.warps.m, "outputs a CTA"),
+    )
     return _group(
         "Fragments of one warp",
         ("kSets", g.accumulator_sets, "accumulator sets"),
@@ -57,6 +61,7 @@ def _fragments(plan: RingPlan) -> ConstantGroup:
         ("kFeaturesPerRow", g.features_per_row, "output features of one fragment row"),
         ("kWarpFeatures", g.warp_features, "output features a warp"),
         ("kWarpTokens", g.warp_tokens, "tokens a warp"),
+        *(outputs if plan.problem.gated else ()),
         ("kStepK", plan.atom.k, "dense columns a matrix step"),
         ("kStepsPerWord", plan.atom.selectors, "steps one metadata word feeds"),
         ("kMetadataWords", g.metadata_words, "metadata words a lane, fragment and tile"),

@@ -21,7 +21,8 @@ ADDRESS_REGISTERS = 30  # addresses, counters and temporaries of the ring pipeli
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RingGeometry(Geometry):
     """The tile in fragments, stages and blocks. Rows are stored rows, except `fragment` rows of
-    the expand fold, which are output rows; `*_bytes` are bytes, `*_chunks` 16-byte chunks.
+    the expand fold, which are output rows; `*_bytes` are bytes, `*_chunks` 16-byte chunks. A
+    gated kernel has half as many `warp_outputs` as `warp_features` of gate and up.
     """
 
     weight_rows: int
@@ -43,6 +44,7 @@ class RingGeometry(Geometry):
     token_copies_even: bool
     warp_features: int
     warp_tokens: int
+    warp_outputs: int
     staging_stride: int
     store_chunks: int
 
@@ -84,7 +86,8 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> RingGeometry:
     weight_chunks = weight_rows(schedule, problem) * tile.k // 16
     token_chunks = tile.n * tile.k // 8
     warp_features = tile.m // warps.m
-    feature_bytes = warp_features * problem.out_dtype.bytes
+    warp_outputs = warp_features // 2 if problem.gated else warp_features
+    output_bytes = warp_outputs * problem.out_dtype.bytes
     return RingGeometry(
         fold=fold,
         weight_rows=weight_rows(schedule, problem),
@@ -109,8 +112,9 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> RingGeometry:
         token_copies_even=token_chunks % warps.threads == 0,
         warp_features=warp_features,
         warp_tokens=tile.n // warps.n,
-        staging_stride=feature_bytes + 16,
-        store_chunks=FRAGMENT_TOKENS * feature_bytes // 16,
+        warp_outputs=warp_outputs,
+        staging_stride=output_bytes + 16,
+        store_chunks=FRAGMENT_TOKENS * output_bytes // 16,
         registers=register_estimate(
             atom,
             fold,

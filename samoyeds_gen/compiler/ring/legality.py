@@ -15,7 +15,7 @@ from samoyeds_gen.compiler.rules import (
     Case,
     Rule,
     Violation,
-    one_weight,
+    gate_rows,
     resident_threads,
     ring_depth,
     weight_space,
@@ -240,7 +240,6 @@ def shared_limit(case: Case) -> Violation | None:
 
 
 RULES: dict[str, Rule] = COMMON | {
-    "one-weight": one_weight,
     "weight-space": weight_space,
     "warp-matrix": warp_matrix,
     "whole-k": whole_k,
@@ -252,6 +251,7 @@ RULES: dict[str, Rule] = COMMON | {
     "fold-step": fold_step,
     "tile-m": tile_m,
     "tile-n": tile_n,
+    "gate-rows": gate_rows,
     "copy-rows": copy_rows,
     "ring-depth": ring_depth,
     "fragment-buffers": fragment_buffers,

@@ -141,17 +141,25 @@ def _parameters(problem: Ssmm, fold: str) -> tuple[Parameter, ...]:
     if problem.index is not None:
         parameters.append(pointer("selection", "Index", "selection", "[n] rows of tokens"))
     if problem.bias:
-        parameters.append(pointer("bias", "float", "bias", "[m]"))
+        shape = "[experts, m]" if problem.grouped else "[m]"
+        parameters.append(pointer("bias", "float", "bias", shape))
     if problem.scale:
         parameters.append(pointer("scale", "float", "scale", "[n]"))
+    if problem.grouped:
+        note = "[experts + 1] first output row of each expert"
+        parameters.append(pointer("offsets", "int", "offsets", note))
+    shape = "[n, m / 2]" if problem.gated else "[n, m]"
+    features = "weight rows of an expert" if problem.grouped else "output features"
     parameters += [
-        Parameter("out", "Output* __restrict__ out", "out", "[n, m]"),
+        Parameter("out", "Output* __restrict__ out", "out", shape),
         Parameter("token_stride", "long long token_stride", "tokens.stride", "elements"),
         Parameter("out_stride", "long long out_stride", "out.stride", "elements"),
-        Parameter("m", "int m", "m", "output features"),
+        Parameter("m", "int m", "m", "gate and up rows" if problem.gated else features),
         Parameter("n", "int n", "n", "output tokens"),
         Parameter("k", "int k", "k", "input features"),
     ]
+    if problem.grouped:
+        parameters.append(Parameter("experts", "int experts", "experts", "weights in the stack"))
     if problem.index is not None:
         parameters.append(Parameter("token_count", "long long token_count", "tokens.count", "rows"))
     return tuple(parameters)

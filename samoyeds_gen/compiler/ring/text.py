@@ -18,6 +18,7 @@ class RingText(KernelText):
         "_ring_copies.cuh.jinja",
         "_ring_matrix.cuh.jinja",
         "_ring_ops.cuh.jinja",
+        "_ring_experts.cuh.jinja",
     )
 
     def __init__(self, plan: RingPlan, macros: Macros) -> None:
@@ -46,6 +47,39 @@ class RingText(KernelText):
         together = "block_row + f * (16 / kFormatM * kFormatN)"
         self.block_row = together if self.blocks_in_fragment else "block_row[f]"
         self.folded = g.fold != "direct"
+        self._name_experts(plan.problem.grouped)
+        self._name_outputs(plan.problem.gated)
+
+    def _name_experts(self, grouped: bool) -> None:
+        """Where the tile of a CTA lies among the tiles, rows and words of all experts.
+
+        Each expert's words were packed by themselves, so that an expert's follow those of others.
+        """
+        self.tile, self.column = "blockIdx.x", "tile_n = in_group / group_rows"
+        self.stored_row, self.word_row = "first_stored_row", "tile_m"
+        self.swaps, self.selectors, self.placement = "swaps", "selectors", "placement"
+        if grouped:
+            self.tile = "in_expert"
+            self.column = "first_row = expert_row + in_group / group_rows * kTileN"
+            self.stored_row = "expert * stored_rows + first_stored_row"
+            self.word_row = "(expert * tiles_m + tile_m)"
+            before, words = "static_cast<long long>(expert)", "fold_words * tiles_m * kTileRows"
+            self.swaps = f"swaps + {before} * {words}"
+            self.selectors = f"selectors + {before} * (kSets - 1) * {words}"
+            self.placement = "(placement + expert * tiles_m * kTileRows)"
+
+    def _name_outputs(self, gated: bool) -> None:
+        """Where sums go. A gate and its up projection are 8 rows apart: in the same thread, two
+        sums further.
+        """
+        self.ungated = not gated
+        self.sums, self.row_at = "4", "f * 16 + half * 8 + lane / 4"
+        self.tile_outputs, self.warp_outputs = "kTileM", "kWarpFeatures"
+        self.first_row_of_unit = "first_feature"
+        if gated:
+            self.sums, self.row_at = "2", "f * 8 + lane / 4"
+            self.tile_outputs, self.warp_outputs = "kTileOutputs", "kWarpOutputs"
+            self.first_row_of_unit = "2 * first_feature"
 
     @property
     def swizzled(self) -> tuple[Swizzled, ...]:
@@ -69,7 +103,12 @@ class RingText(KernelText):
 
     def _store(self, op: StoreTile) -> str:
         name = {"exchange": "rows_exchange", "prefix": "rows_prefix"}.get(op.fold, "rows_direct")
-        rows = self._macros(name, EPILOGUE)(kernel=self)
+        values = self._macros(name, EPILOGUE)
+        if self.gated:
+            rows = values(kernel=self, name="value", sum="c", half="0")
+            rows += values(kernel=self, name="up", sum="c + 2", half="1")
+        else:
+            rows = values(kernel=self, name="value", sum="c", half="half")
         exchange = op.fold == "exchange"
         placed = self._macros("placement", EPILOGUE)(kernel=self) if exchange else ""
         store = self._macros("store_tile", EPILOGUE)

@@ -76,5 +76,5 @@ class StreamText(KernelText):
         if fold == "expand":
             return self.macro("place_candidates")(op=None, kernel=self, body="")
         name = "rows_prefix" if fold == "prefix" else "rows_direct"
-        rows = self._macros(name, EPILOGUE)(kernel=self)
+        rows = self._macros(name, EPILOGUE)(kernel=self, name="value", sum="c", half="half")
         return self.macro("place_rows")(op=None, kernel=self, body=rows)

@@ -154,7 +154,8 @@ def _weight_ring(plan: SpecialisedPlan) -> list[tuple[str, int, str]]:
 def _wrappers(plan: SpecialisedPlan) -> tuple[Wrapper, ...]:
     """The PTX wrappers the operations use, in the order they are defined."""
     g = plan.geometry
-    waits = sorted({op.pending for op in plan.loop if isinstance(op, AwaitMatrix)})
+    ops = (*plan.loop, *plan.epilogue)
+    waits = sorted({op.pending for op in ops if isinstance(op, AwaitMatrix)})
     names = ["mbarrier_init", "mbarrier_expect", "mbarrier_wait", "tma_box", "bulk_load"]
     names += ["registers"]
     if g.cluster == 1:

@@ -6,6 +6,7 @@ from samoyeds_gen.compiler.rules import (
     Case,
     Rule,
     Violation,
+    gate_rows,
     ring_depth,
 )
 from samoyeds_gen.compiler.warp_specialised.geometry import (
@@ -144,6 +145,22 @@ def warpgroup_tile_n(case: Case) -> Violation | None:
     return None
 
 
+def warpgroup_ahead(case: Case) -> Violation | None:
+    """Sums stay untouched while their matrix work is in flight, and so do its operands."""
+    overlap, problem = case.schedule.overlap, case.problem
+    if not overlap.ahead:
+        return None
+    fold = plan_fold(case.schedule, problem)
+    if fold != "direct" or case.schedule.stationary.weight != "shared" or overlap.split > 1:
+        return Violation(
+            "overlap ahead=True leaves sums and operands in flight, which only formats with N = M "
+            "never touch, with weight in shared memory and split=1",
+            "leave ahead out",
+            "overlap",
+        )
+    return None
+
+
 def warpgroup_layout(case: Case) -> Violation | None:
     """TMA permutes rows of up to 128 bytes; wgmma reads the same permutation."""
     layout, k = case.schedule.layout, case.schedule.tile.k
@@ -182,18 +199,6 @@ def grouped_alone(case: Case) -> Violation | None:
                 name.split()[0],
             )
     return None
-
-
-def gate_rows(case: Case) -> Violation | None:
-    """Eight rows of the matrix unit are whole blocks, so that gate and up can alternate by them."""
-    f = case.problem.format
-    if not case.problem.gated or plan_fold(case.schedule, case.problem) != "expand" or 8 % f.m == 0:
-        return None
-    return Violation(
-        f"gate and up rows alternate by 8, the format ({f}) has blocks of {f.m}",
-        "use a format whose M divides 8",
-        "stationary",
-    )
 
 
 def one_cta(case: Case) -> Violation | None:
@@ -338,6 +343,7 @@ RULES: dict[str, Rule] = COMMON | {
     "warpgroup-tile-m": warpgroup_tile_m,
     "warpgroup-tile-n": warpgroup_tile_n,
     "ring-depth": ring_depth,
+    "warpgroup-ahead": warpgroup_ahead,
     "warpgroup-layout": warpgroup_layout,
     "one-cta": one_cta,
     "cluster-shares": cluster_shares,

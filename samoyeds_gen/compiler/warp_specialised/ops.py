@@ -149,15 +149,24 @@ class AwaitMatrix(Op):
 
 @dataclass(frozen=True, slots=True)
 class Release(Op):
-    """Tell the producer that this warpgroup no longer reads the stage."""
+    """Tell the producer that this warpgroup no longer reads the stage; or, `late`, the one before,
+    and at the `end` of a tile the last one.
+    """
 
     kind: ClassVar[str] = "release"
     cluster: int = 1
+    late: bool = False
+    end: bool = False
 
     @property
     def macro(self) -> str:
         """The template macro that prints it."""
-        return self.kind if self.cluster == 1 else "release_to_all"
+        return "release_late" if self.late else "release"
+
+    @property
+    def inside(self) -> bool:
+        """Whether it is in the loop over stages."""
+        return not self.end
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,9 +50,16 @@ def add_operations(plan: SpecialisedPlan) -> SpecialisedPlan:
 def _epilogue(plan: SpecialisedPlan) -> tuple[Op, ...]:
     g = plan.geometry
     paired = g.features_per_row % 2 == 0
+    rest: tuple[Op, ...] = ()
+    if plan.schedule.overlap.ahead:
+        rest = (
+            AwaitMatrix("wait until 0 groups are in flight", pending=0, part=0),
+            Release("release the last stage", cluster=g.cluster, late=True, end=True),
+        )
     if g.split == 1:
-        return (StoreSlices("out <- slices <- acc", fold=g.fold, paired=paired),)
+        return (*rest, StoreSlices("out <- slices <- acc", fold=g.fold, paired=paired))
     return (
+        *rest,
         SendParts("parts of the cluster <- acc", fold=g.fold),
         StoreSlices("out <- slices <- sums of parts", fold=g.fold, paired=paired, split=g.split),
     )
@@ -107,7 +114,13 @@ def _emptied(plan: SpecialisedPlan) -> Promises:
     release = kinds.index(Release)
     yield Issue not in kinds[release:], "the stage is released after use"
     ended = [op for op in plan.loop[:release] if isinstance(op, Issue | AwaitMatrix)][-1]
-    yield getattr(ended, "pending", None) == 0, "matrix work has ended before the release"
+    ahead = plan.schedule.overlap.ahead
+    flying = getattr(ended, "pending", None)
+    yield flying == int(ahead), "matrix work has ended before the release"
+    late = [op.late for op in (*plan.loop, *plan.epilogue) if isinstance(op, Release)]
+    yield late == [ahead] * (1 + ahead), "a stage whose work is in flight is released later"
+    begin = [type(op) for op in plan.epilogue[:2]]
+    yield not ahead or begin == [AwaitMatrix, Release], "matrix work has ended before the epilogue"
     yield kinds[-1] is NextStage, "the consumers go on to the next stage"
 
 
@@ -184,17 +197,19 @@ def _consumer(plan: SpecialisedPlan) -> tuple[Op, ...]:
 def _block(plan: SpecialisedPlan, block: int, steps: tuple[int, ...]) -> list[Op]:
     """Multiply every part, then wait for one after the other; add the first while others run."""
     g, split = plan.geometry, plan.schedule.overlap.split
+    ahead = plan.schedule.overlap.ahead
     ops: list[Op] = []
     for part in range(split):
         text = f"acc += weight * tokens, part {part}, steps {steps[0]}..{steps[-1]}"
         ops.append(Issue(text, part=part, block=block, steps=tuple(map(_step, steps))))
     for part in range(split):
-        pending = split - 1 - part
+        pending = split - 1 - part + int(ahead)
         ops.append(
             AwaitMatrix(f"wait until {pending} groups are in flight", pending=pending, part=part)
         )
-        if pending == 0 and block + 1 == g.blocks_per_tile:
-            ops.append(Release("release the stage", cluster=g.cluster))
+        if part + 1 == split and block + 1 == g.blocks_per_tile:
+            which = "stage before" if ahead else "stage"
+            ops.append(Release(f"release the {which}", cluster=g.cluster, late=ahead))
         if g.fold == "prefix":
             ops.append(AddPrefix(f"add prefix sums, part {part}", part=part, block=block))
     return ops

@@ -37,9 +37,11 @@ class SpecialisedText(KernelText):
         self.weight_boxed = not self.weight_streamed
         self.boxed_weight = "kWeightStage + " if self.weight_boxed else ""
         self.gathered, self.turns = g.gathered, plan.schedule.overlap.turns
+        self.ahead = plan.schedule.overlap.ahead
         self.full_count = "129" if g.gathered else "1"
         self.clustered, self.split = g.cluster > 1, g.split > 1
         self.alone = not self.clustered and not self.split
+        self.unclustered = not self.clustered
         self.whole_rows = not self.clustered
         self.split_prefix = self.split and self.prefix
         self.first_k, self.last_k = ("first_k", "last_k") if self.split else ("0", "tiles_k")
@@ -60,26 +62,20 @@ class SpecialisedText(KernelText):
         self.block_guard = "" if g.tiles_per_block == 1 else _LAST_OF_BLOCK
 
     def _name_rows(self, plan: SpecialisedPlan) -> None:
-        """Where a tile's rows lie: in the weight, its words, the tokens and the output."""
+        """Where a tile's rows lie in the weight and its words, and who holds what of its tokens."""
         problem, direct = plan.problem, plan.geometry.fold == "direct"
-        self.grouped, self.gated = problem.grouped, problem.gated
-        self.ungrouped = not problem.grouped
         blocked = "tile_m * kTileM / kFormatM * kFormatN"
         stored = "tile_m * kTileM" if direct else blocked
         own = "m" if direct else "m / kFormatM * kFormatN"
         self.first_stored_row = f"expert * ({own}) + {stored}" if problem.grouped else stored
         self.word_row = "(expert * tiles_m + tile_m)" if problem.grouped else "tile_m"
-        self.first_token = "first_row" if problem.grouped else "tile_n * kTileN"
-        self.last_token = "last_row" if problem.grouped else "n"
         # Single CTAs hold their tile's scales and names in registers; a cluster looks at its parts.
         alone = plan.geometry.split == 1
         self.held_scale, self.held_names = problem.scale and alone, self.gathered and alone
         self.held_words = self.held_scale or self.held_names
         self.lost = FLOAT32.nan
         self.late_names = self.gathered and not alone
-        self.bias = "(bias + expert * m)" if problem.grouped else "bias"
         # A gate and its up projection are 8 rows apart: in the same thread, two sums further.
-        self.features = "m / 2" if problem.gated else "m"
         self.slice_sums = "kSliceTokens / 4" if problem.gated else "kSliceTokens / 2"
         self.sum_at = "at / 2 * 4 + at % 2" if problem.gated else "at"
         self.token_group = "at / 2" if problem.gated else "at / 4"

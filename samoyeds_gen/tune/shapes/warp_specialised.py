@@ -62,7 +62,7 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
         tuple(_fetches(base, problem)),
     ):
         streamed = fetch.pack.data == "fragment"
-        if streamed and split > 1:
+        if (streamed or fetch.overlap.ahead) and split > 1:
             continue  # nothing is added that a second part of the tokens could hide
         if n > FEW_TOKENS and (groups == 1 or stages > 6):
             continue
@@ -73,7 +73,7 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
             warps=Warps(4 * groups, 1),
             layout=replace(base.layout, weight=swizzle.name),
             pipeline=replace(fetch.pipeline, stages=stages),
-            overlap=replace(base.overlap, split=split, turns=turns),
+            overlap=replace(fetch.overlap, split=split, turns=turns),
             cluster=replace(base.cluster, m=cluster),
             split=replace(base.split, k=parts),
             raster=replace(base.raster, group=raster),
@@ -92,6 +92,7 @@ def _fetches(base: Schedule, problem: Ssmm) -> Iterator[Schedule]:
     if problem.format.plain:
         held = replace(rows, stationary=replace(shared, weight="registers"))
         yield held
+        yield replace(rows, overlap=replace(base.overlap, ahead=True))
         for number in FRAGMENTS:
             pipeline = replace(base.pipeline, fragments=number)
             yield replace(held, pack=replace(base.pack, data="fragment"), pipeline=pipeline)

@@ -1,0 +1,172 @@
+"""The suites of `samoyeds-gen bench` about layers of experts: what they are asked for and print.
+
+Files named with -o are written again after every case, so that a run may end at any moment.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from samoyeds_gen.cli import benching
+from samoyeds_gen.cli.console import steps
+from samoyeds_gen.cli.layer_tables import print_layers, print_models
+from samoyeds_gen.errors import TuneError
+from samoyeds_gen.formats import Format
+from samoyeds_gen.pictures import draw_layers, draw_models
+from samoyeds_gen.runtime import device_info
+from samoyeds_gen.tune.layers import CONFIGS, TOKENS, Case, cases_of, config_named
+from samoyeds_gen.tune.layers.best import read_peers
+from samoyeds_gen.tune.layers.model_rows import ModelRow, model_rows, models_json
+from samoyeds_gen.tune.layers.models import MODELS, ModelCase, model_cases, model_named
+from samoyeds_gen.tune.layers.rows import LayerRow, layer_rows, layers_json, rows_csv
+from samoyeds_gen.tune.layers.run import LayerResults, Written, run_layers
+from samoyeds_gen.tune.machines import machine_of
+from samoyeds_gen.tune.timing import FULL, QUICK, Effort
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRequest:
+    """The options of a suite of layers as they were given."""
+
+    configs: Sequence[str] | None
+    tokens: str | None
+    routing: str
+    rounds: int | None
+    quick: bool
+    peers: bool
+    outputs: Sequence[Path]
+    within: float | None
+
+    @property
+    def effort(self) -> Effort:
+        """How long to time."""
+        base = QUICK if self.quick else FULL
+        return Effort(self.rounds or base.rounds, base.sample_ms, base.settle_ms, base.warmup_s)
+
+
+def bench_layers(suite: str, formats: Sequence[Format], given: LayerRequest) -> None:
+    """Run a suite of layers on the present GPU."""
+    bench = bench_moe if suite == "moe" else bench_models
+    bench(formats, given)
+
+
+def bench_moe(formats: Sequence[Format], given: LayerRequest) -> None:
+    """The suite moe: layers of experts, without their router, beside dense ones."""
+    configs = [config_named(name) for name in given.configs or []] or list(CONFIGS)
+    cases = cases_of(configs, parse_tokens(given.tokens), given.routing)
+    benching.require_torch("bench", "for its layers and the float64 check")
+    about = {**benching.about(given.effort), "suite": "moe"}
+    results = measure_layers(cases, formats, given, _writer(given, about, layer_file))
+    print_layers(results)
+    _sign(given)
+
+
+def bench_models(formats: Sequence[Format], given: LayerRequest) -> None:
+    """The suite model: decoder layers, with attention and router, beside dense ones."""
+    _refuse_options("model", given)
+    models = [model_named(name) for name in given.configs or []] or list(MODELS)
+    benching.require_torch("bench", "for its layers and the float64 check")
+    about = {**benching.about(given.effort), "suite": "model"}
+    written = _writer(given, about, model_file)
+    print_models(measure_models(model_cases(models), formats, given, written))
+    _sign(given)
+
+
+def measure_layers(
+    cases: Sequence[Case], formats: Sequence[Format], given: LayerRequest, written: Written
+) -> LayerResults:
+    """Run the comparison of experts on the present GPU with its progress on stderr."""
+    from samoyeds_gen.moe.bench.rig import TorchLayerRig
+    from samoyeds_gen.tune.layers.choice import compile_ahead
+
+    machine, peers = machine_of(device_info()), read_peers()
+    with steps("bench") as advance:
+        advance(0, len(cases), "compiling")
+        compile_ahead(cases, formats, machine)
+        return run_layers(
+            cases,
+            TorchLayerRig(machine, formats, with_peers=given.peers),
+            given.effort,
+            lambda case, ready, timings: layer_rows(case, ready, timings, peers.best(case)),
+            progress=advance,
+            written=written,
+            within=given.within,
+        )
+
+
+def measure_models(
+    cases: Sequence[ModelCase], formats: Sequence[Format], given: LayerRequest, written: Written
+) -> LayerResults:
+    """Run the comparison of decoder layers on the present GPU with its progress on stderr."""
+    from samoyeds_gen.moe.bench.model_rig import TorchModelRig
+
+    with steps("bench") as advance:
+        return run_layers(
+            cases,
+            TorchModelRig(formats),
+            given.effort,
+            model_rows,
+            progress=advance,
+            written=written,
+            within=given.within,
+        )
+
+
+def layer_file(suffix: str, results: LayerResults, about: dict[str, object]) -> str:
+    """What a file with this suffix holds of the suite moe."""
+    match suffix:
+        case ".svg":
+            return draw_layers(results.rows, title=str(about["gpu"]))
+        case ".csv":
+            return rows_csv(results.rows, LayerRow)
+    return layers_json(results.rows, results.failed, about)
+
+
+def model_file(suffix: str, results: LayerResults, about: dict[str, object]) -> str:
+    """What a file with this suffix holds of the suite model."""
+    match suffix:
+        case ".svg":
+            return draw_models(results.rows, title=str(about["gpu"]))
+        case ".csv":
+            return rows_csv(results.rows, ModelRow)
+    return models_json(results.rows, results.failed, about)
+
+
+def parse_tokens(text: str | None) -> list[int]:
+    """Numbers of tokens from "16,128"; those of the suite without a text. Raises TuneError."""
+    if text is None:
+        return list(TOKENS)
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise TuneError(
+            f"tokens {text!r} are not whole numbers", remedy="write them as 16,128"
+        ) from None
+
+
+def _writer(
+    given: LayerRequest,
+    about: dict[str, object],
+    text: Callable[[str, LayerResults, dict[str, object]], str],
+) -> Written:
+    """Writes every file that was asked for."""
+
+    def written(results: LayerResults) -> None:
+        for path in given.outputs:
+            path.write_text(text(path.suffix, results, about))
+
+    return written
+
+
+def _refuse_options(suite: str, given: LayerRequest) -> None:
+    if given.tokens is not None or given.routing != "uniform":
+        raise TuneError(
+            f"--tokens and --routing are options of the suite moe, not of {suite}",
+            remedy="leave them out",
+        )
+
+
+def _sign(given: LayerRequest) -> None:
+    typer.echo(f"{device_info()}, bfloat16, {given.effort.rounds} rounds")

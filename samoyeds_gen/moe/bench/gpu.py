@@ -1,0 +1,79 @@
+"""What is read from a GPU beside times: memory of a call, time of the host, and poisoned memory."""
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from samoyeds_gen.formats.arrays import Array
+from samoyeds_gen.tune.replay import GRAPH_US, device_sample, replayed
+from samoyeds_gen.tune.timing import Launch, Timed
+
+HOST_CALLS = 20
+"""Calls between two looks at the clock: few enough that the GPU's queue does not fill."""
+
+SMALL = 2**19
+"""Bytes of blocks that the allocator takes from pages of their own; poisoned apart."""
+
+
+def give_back() -> None:
+    """Wait for the GPU and return what torch holds without using it."""
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+
+
+def peak_bytes(call: Callable[[], Array]) -> int:
+    """The most bytes that torch holds during a call beyond those before it and its result's."""
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    out = call()
+    torch.cuda.synchronize()
+    return max(0, int(torch.cuda.max_memory_allocated()) - int(before) - int(out.nbytes))
+
+
+def poison(nbytes: int) -> None:
+    """Leave NaN in the memory that the next allocations of up to `nbytes` in all are given."""
+    torch.cuda.empty_cache()
+    held = [torch.full((nbytes + 2**21,), 255, dtype=torch.uint8, device="cuda")]
+    held += [torch.full((SMALL,), 255, dtype=torch.uint8, device="cuda") for _ in range(8)]
+    del held
+
+
+def host_us(run: Launch, us: float) -> float:
+    """Microseconds of the host for a call whose work takes the GPU `us`: the median of few looks.
+
+    The GPU is idle before each look, so that nothing waits for room in its queue.
+    """
+    calls = HOST_CALLS if us < 1000 else 3
+    looks = []
+    for _ in range(5):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for turn in range(calls):
+            run(turn)
+        looks.append((time.perf_counter() - start) / calls * 1e6)
+    torch.cuda.synchronize()
+    return statistics.median(looks)
+
+
+def graphs_of(run: Launch, sets: int) -> tuple[Timed | None, str]:
+    """What replays `run` over its buffer sets: one graph of all, or one a set where calls are long.
+
+    None and the reason where it cannot be captured.
+    """
+    if device_sample(run, 2, 3) * sets <= GRAPH_US:
+        timed, how = replayed(run, sets)
+        return (timed, how) if how == "graph" else (None, how)
+    each = [replayed(partial(_one_set, run, place), 1, us=1.0) for place in range(sets)]
+    for _, how in each:
+        if how != "graph":
+            return None, how
+    replays = [timed.run for timed, _ in each]
+    return Timed(lambda turn: replays[turn % sets](turn)), "graph"
+
+
+def _one_set(run: Launch, place: int, turn: int) -> object:
+    return run(place)

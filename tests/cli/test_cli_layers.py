@@ -1,0 +1,152 @@
+"""`bench` with a suite of layers: what it prints, writes as it goes, and refuses."""
+
+import json
+
+import pytest
+
+from samoyeds_gen.cli import benching, layer_benching
+from samoyeds_gen.tune.contender import Failure
+from samoyeds_gen.tune.layers import CONFIGS, TOKENS
+from samoyeds_gen.tune.layers.model_rows import model_rows
+from samoyeds_gen.tune.layers.rows import LayerContender, layer_rows
+from samoyeds_gen.tune.layers.run import run_layers
+from samoyeds_gen.tune.timing import FULL, QUICK, Timed
+
+
+class InventedDevice:
+    name = "NVIDIA H200"
+
+    def __str__(self):
+        return "NVIDIA H200 (invented)"
+
+
+class InventedRig:
+    def __init__(self, formats):
+        self.formats = formats
+
+    def prepare(self, config):
+        pass
+
+    def contenders(self, case):
+        def one(name, us, form=""):
+            return LayerContender(
+                name=name, eager=Timed(lambda turn: 2 * us), graph=Timed(lambda turn: us),
+                replay="graph", weight_bytes=10, held_bytes=20, peak_bytes=3_000_000,
+                host_us=33.0, worst=0.5, relative=0.004, format=form,
+            )  # fmt: skip
+
+        yield one("grouped_mm", 100.0)
+        yield Failure("transformers", "not installed")
+        for form in self.formats:
+            yield one(f"ours ({form})", 40.0, str(form))
+
+    def sample(self, run, settle, timed):
+        return run(0)
+
+    def release(self):
+        pass
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """An invented GPU: what it was asked to measure."""
+    asked = []
+
+    def measure(cases, formats, given, written):
+        asked.append((cases, formats, given))
+        return run_layers(
+            cases, InventedRig(formats), given.effort, layer_rows, written=written,
+            within=given.within,
+        )  # fmt: skip
+
+    monkeypatch.setattr(benching, "require_torch", lambda *given: None)
+    monkeypatch.setattr(layer_benching, "device_info", InventedDevice)
+    monkeypatch.setattr(benching, "about", lambda effort: {"gpu": "invented"})
+
+    def measure_models(cases, formats, given, written):
+        asked.append((cases, formats, given))
+        rig = InventedRig(formats)
+        return run_layers(
+            cases, rig, given.effort, model_rows, written=written, within=given.within
+        )
+
+    monkeypatch.setattr(layer_benching, "measure_layers", measure)
+    monkeypatch.setattr(layer_benching, "measure_models", measure_models)
+    return asked
+
+
+def test_moe_prints_rows_means_and_failures_and_writes_files(cli, gpu, tmp_path):
+    outputs = [option for kind in ("json", "csv", "svg") for option in ("-o", f"r.{kind}")]
+    layers = ("--config", "mixtral-8x7b", "--config", "qwen1.5-moe")
+    ran = cli("bench", "--suite", "moe", *layers, "--tokens", "16,1024", "--quick", *outputs)
+    assert (ran.code, ran.err) == (0, "")
+    for words in ("2.50x", "left out", "not installed", "tokens <= 1024", "invented", "3.0"):
+        assert words in ran.out
+    data = json.loads((tmp_path / "r.json").read_text())
+    assert (data["suite"], data["gpu"]) == ("moe", "invented")
+    assert [(row["config"], row["tokens"]) for row in data["rows"]] == [
+        (config, tokens)
+        for config in ("mixtral-8x7b", "qwen1.5-moe")
+        for tokens in (16, 1024)
+        for _ in range(2)
+    ]
+    assert (tmp_path / "r.csv").read_text().startswith("group,config,hidden,inner,experts,top")
+    assert "<svg" in (tmp_path / "r.svg").read_text()
+
+
+def test_moe_runs_everything_unless_told_otherwise(cli, gpu):
+    assert cli("bench", "--suite", "moe").code == 0
+    options = ("--routing", "zipf", "-f", "1,2,64,1,1,32", "--rounds", "5", "--quick")
+    assert cli("bench", "--suite", "moe", *options, "--no-peers", "--within", "60").code == 0
+    (everything, formats, plain), (skewed, several, given) = gpu
+    assert len(everything) == len(CONFIGS) * len(TOKENS)
+    assert {case.routing for case in everything} == {"uniform"}
+    assert [str(form) for form in formats] == ["1,2,128"]
+    assert (plain.effort, plain.peers, plain.within) == (FULL, True, None)
+    assert {case.routing for case in skewed} == {"zipf"}
+    assert [str(form) for form in several] == ["1,2,64", "1,1,32"]
+    assert (given.effort.rounds, given.effort.sample_ms) == (5, QUICK.sample_ms)
+    assert (given.peers, given.within) == (False, 60)
+
+
+def test_model_prints_rows_and_means_and_writes_files(cli, gpu, tmp_path):
+    outputs = [option for kind in ("json", "csv", "svg") for option in ("-o", f"r.{kind}")]
+    ran = cli("bench", "--suite", "model", "--config", "qwen3-30b-a3b", "--quick", *outputs)
+    assert (ran.code, ran.err) == (0, "")
+    for words in ("qwen3-30b-a3b prefill", "decode 64", "2.50x", "tokens/s", "left out"):
+        assert words in ran.out
+    data = json.loads((tmp_path / "r.json").read_text())
+    assert (data["suite"], len(data["rows"]), len(data["means"])) == ("model", 6, 4)
+    assert data["rows"][1]["tokens_per_s"] == pytest.approx(4096 / 40e-6)
+    assert (tmp_path / "r.csv").read_text().startswith("group,config,call,tokens,cache,contender")
+    assert "tokens a second" in (tmp_path / "r.svg").read_text()
+    assert cli("bench", "--suite", "model").code == 0
+    assert [len(cases) for cases, _, _ in gpu] == [3, 9]
+
+
+def test_cases_left_out_for_time_are_said(cli, gpu):
+    ran = cli("bench", "--suite", "moe", "--config", "qwen1.5-moe", "--within", "-1")
+    assert "5 cases were left out for time" in ran.out
+
+
+REFUSED = [
+    (("--suite", "moe", "--config", "gpt"), "layer 'gpt' is not one of mixtral-8x7b, "),
+    (("--suite", "moe", "--tokens", "x"), "tokens 'x' are not whole numbers; write them as 16,"),
+    (("--suite", "moe", "--tokens", "0"), "numbers of tokens [0] are not all positive; "),
+    (("--suite", "moe", "--routing", "odd"), "routing 'odd' is not one of uniform, zipf, one; "),
+    (("--suite", "moe", "--suite", "mma"), "suites of layers (moe, model, memory) take neither "),
+    (("--suite", "model", "--config", "gpt"), "decoder layer 'gpt' is not one of mixtral-8x7b, "),
+    (("--suite", "model", "--tokens", "8"), "--tokens and --routing are options of the suite moe"),
+    (("--suite", "moe", "-s", "8,8,8"), "suites of layers (moe, model, memory) take neither "),
+    (("--suite", "moe", "-o", "r.txt"), "the output 'r.txt' does not end in one of .json, "),
+    (("--config", "mixtral-8x7b"), "--config, --tokens, --routing and --within are options of "),
+]
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), REFUSED, ids=lambda each: str(each)[:60])
+def test_a_refusal_is_one_line(cli, gpu, arguments, sentence):
+    ran = cli("bench", *arguments)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith(f"error: {sentence}")
+    assert ran.err.count("\n") == 1
+    assert gpu == []
