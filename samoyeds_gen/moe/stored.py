@@ -134,6 +134,11 @@ class StoredWeight(KeepsTypes):
     def _load_from_state_dict(
         self, state_dict: dict[str, Array], prefix: str, *arguments: Any
     ) -> None:
+        state_dict = dict(state_dict)
+        for name in ("metadata", "indices", "header"):
+            given = state_dict.get(prefix + name)
+            if given is not None and given.device.type not in WHOLE:
+                state_dict[prefix + name] = given.cpu()
         header = state_dict.get(f"{prefix}header")
         if header is not None and not header.is_meta and header.tolist() != self._header():
             raise ModelError(
@@ -141,11 +146,6 @@ class StoredWeight(KeepsTypes):
                 "columns) is required",
                 remedy="build the layer for the format that was saved",
             )
-        state_dict = dict(state_dict)
-        for name in ("metadata", "indices", "header"):
-            given = state_dict.get(prefix + name)
-            if given is not None and given.device.type not in WHOLE:
-                state_dict[prefix + name] = given.cpu()
         super()._load_from_state_dict(state_dict, prefix, *arguments)
         self._cache = _Cache()
 
