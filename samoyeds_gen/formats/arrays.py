@@ -47,6 +47,9 @@ class Arrays(Protocol):
     def nonzero(self, mask: Array) -> Array:
         """Flat positions of the true elements, increasing."""
 
+    def here(self, array: Array) -> Array:
+        """An array of the same library where the others are: itself if it is there already."""
+
 
 class NumpyArrays:
     """`Arrays` on numpy."""
@@ -85,6 +88,10 @@ class NumpyArrays:
     def nonzero(self, mask: Array) -> Array:
         """See Arrays."""
         return np.flatnonzero(mask)
+
+    def here(self, array: Array) -> Array:
+        """See Arrays."""
+        return array
 
 
 def is_tensor(value: object) -> bool:

@@ -14,6 +14,7 @@ def decode_arrays(
     """Dense matrix [m, k] of `data`'s type, on its device, zero where nothing is stored.
 
     `positions` uint8 [stored rows, blocks] gives the place of each stored sub-row in its block.
+    `metadata` and `positions` of tensors may lie elsewhere: what is worked on is moved.
     """
     arrays = arrays_of(data)
     kind = str(data.dtype).removeprefix("torch.")
@@ -24,11 +25,12 @@ def decode_arrays(
     step = max(1, arrays.chunk // (form.m * form.padded_k(k)))
     for band in range(0, bands, step):
         stored = slice(band * form.n, (band + step) * form.n)
-        nibbles = unpack_nibbles(arrays, metadata[stored])[:, : form.padded_k(k) // GROUP]
+        words = arrays.here(metadata[stored])
+        nibbles = unpack_nibbles(arrays, words)[:, : form.padded_k(k) // GROUP]
         groups = _spread(bits[stored], nibbles)
         count = min(step, bands - band)
         block_rows = arrays.full((count, form.m, blocks, form.v), 0, "int16")
-        at = arrays.cast(positions[stored], "int64").reshape(count, form.n, blocks)
+        at = arrays.cast(arrays.here(positions[stored]), "int64").reshape(count, form.n, blocks)
         band_axis = arrays.arange(count).reshape(count, 1, 1)
         block_axis = arrays.arange(blocks).reshape(1, 1, blocks)
         block_rows[band_axis, at, block_axis] = groups.reshape(count, form.n, blocks, form.v)

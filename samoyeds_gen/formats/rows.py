@@ -7,7 +7,7 @@ stay what they were; nothing is decoded or encoded again.
 from collections.abc import Callable, Sequence
 
 from samoyeds_gen.errors import FormatError
-from samoyeds_gen.formats.arrays import Array, arrays_of, is_tensor
+from samoyeds_gen.formats.arrays import Array, arrays_of
 from samoyeds_gen.formats.format import Format
 from samoyeds_gen.formats.weight import SparseWeight
 
@@ -157,14 +157,10 @@ def _same(left: str, a: SparseWeight, right: str, b: SparseWeight) -> None:
         ("format", a.format, b.format),
         ("dtype", a.dtype, b.dtype),
         ("k", a.shape[1], b.shape[1]),
-        ("place", _place(a), _place(b)),
+        ("place", a.place, b.place),
     ):
         if mine != theirs:
             raise FormatError(
                 f"{left} has {what} {mine} and {right} has {theirs}, but one {what} is required",
                 remedy="encode them alike",
             )
-
-
-def _place(w: SparseWeight) -> str:
-    return str(w.data.device) if is_tensor(w.data) else "numpy"

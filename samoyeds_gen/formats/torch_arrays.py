@@ -50,6 +50,10 @@ class TorchArrays:
         """See Arrays."""
         return mask.reshape(-1).nonzero().reshape(-1)
 
+    def here(self, array: Array) -> Array:
+        """See Arrays."""
+        return array.to(self.device)
+
 
 def tensor_of(array: Array, device: Device) -> Array:
     """Copy a numpy array, bfloat16 included, into a tensor on `device`."""

@@ -64,7 +64,7 @@ def _padding(
     arrays = arrays_of(data)
     rows, k = shape
     occupied = (arrays.view(data, "int16") & MAGNITUDE) != 0
-    nibbles = unpack_nibbles(arrays, metadata)[:, : form.padded_k(k) // GROUP]
+    nibbles = unpack_nibbles(arrays, arrays.here(metadata))[:, : form.padded_k(k) // GROUP]
     first_group = k // GROUP
     tail = nibbles[:, first_group:]
     group = arrays.arange(tail.shape[1]).reshape(1, -1) + first_group
@@ -77,7 +77,8 @@ def _padding(
             remedy=_REMEDY,
         )
     last = form.stored_rows(rows) - form.n
-    outputs = (form.bands(rows) - 1) * form.m + arrays.cast(positions[last:], "int64")
+    places = arrays.cast(arrays.here(positions[last:]), "int64")
+    outputs = (form.bands(rows) - 1) * form.m + places
     held = occupied[last:].reshape(form.n, form.blocks(k), form.v // 2).any(-1)
     at = _first(held & (outputs >= rows))
     if at is not None:

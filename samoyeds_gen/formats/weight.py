@@ -21,6 +21,8 @@ from samoyeds_gen.formats.validation import validate_contents
 
 T = TypeVar("T")
 
+NUMPY = "numpy"
+
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class SparseWeight:
@@ -35,9 +37,10 @@ class SparseWeight:
     - `indices` uint8 [Rp, Kp/V]: position 0..M-1 of each kept sub-row, increasing over j; None
       when N = M.
 
-    The arrays are all numpy or all torch tensors of one device, and are not to be changed in place,
-    since packings derived from them are kept. Raises FormatError when types or shapes disagree.
-    (Samoyeds, EuroSys'25, section 4.1.)
+    The arrays are all numpy or all torch tensors of one device; beside data on a device other than
+    the CPU, metadata and indices may lie on the CPU, since kernels read packings of them instead.
+    None is to be changed in place, since packings derived from them are kept. Raises FormatError
+    when types, shapes or places disagree. (Samoyeds, EuroSys'25, section 4.1.)
     """
 
     format: Format
@@ -58,20 +61,19 @@ class SparseWeight:
                 f"indices are given, but format {self.format} keeps every sub-row",
                 remedy="pass indices=None",
             )
-        places = {
-            (is_tensor(array), str(getattr(array, "device", "cpu")))
-            for array in self.arrays().values()
-        }
-        if len(places) > 1:
+        data, *others = (_place(array) for array in self.arrays().values())
+        together = all(place == data for place in others)
+        if not together and (data == NUMPY or any(place != "cpu" for place in others)):
             raise FormatError(
                 "data, metadata and indices lie in different libraries or on different devices",
-                remedy="move them together",
+                remedy="move them together, or metadata and indices to the CPU",
             )
 
     def __repr__(self) -> str:
         m, k = self.shape
-        place = str(self.data.device) if is_tensor(self.data) else "numpy"
-        return f"SparseWeight({self.format} {self.dtype} {m}x{k}, {self.nbytes} bytes, {place})"
+        return (
+            f"SparseWeight({self.format} {self.dtype} {m}x{k}, {self.nbytes} bytes, {self.place})"
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SparseWeight):
@@ -90,17 +92,26 @@ class SparseWeight:
         return sum(int(array.nbytes) for array in self.arrays().values())
 
     @property
+    def place(self) -> str:
+        """Where the arrays are: "numpy", a device of torch, or one and "cpu" where two are used."""
+        data, metadata = _place(self.data), _place(self.metadata)
+        return data if data == metadata else f"{data} and {metadata}"
+
+    @property
     def positions(self) -> Array:
-        """Place of every stored sub-row in its block, uint8 [Rp, Kp/V]: `indices`, or 0..M-1."""
+        """Place of every stored sub-row in its block, uint8 [Rp, Kp/V]: `indices`, or 0..M-1.
+
+        Lies where metadata does.
+        """
         if self.indices is not None:
             return self.indices
-        arrays = arrays_of(self.data)
+        arrays = arrays_of(self.metadata)
         stored, blocks = self.data.shape[0], self.format.blocks(self.shape[1])
         place = arrays.cast(arrays.arange(stored) % self.format.m, "uint8")
         return place.reshape(stored, 1) + arrays.full((1, blocks), 0, "uint8")
 
     def decode(self) -> Array:
-        """Dense matrix [m, k] in `dtype`, of the library and on the device of the weight."""
+        """Dense matrix [m, k] in `dtype`, of the library and on the device of `data`."""
         return decode_arrays(self.format, self.shape, self.data, self.metadata, self.positions)
 
     def validate(self) -> None:
@@ -124,6 +135,17 @@ class SparseWeight:
         arrays = self.arrays().items()
         return replace(self, **{name: to_torch(array, device) for name, array in arrays})
 
+    def with_host_metadata(self) -> "SparseWeight":
+        """Return the same weight with metadata and indices in host memory, and data where it is.
+
+        Itself when they are there already.
+        """
+        if _place(self.metadata) in (NUMPY, "cpu"):
+            return self
+        arrays = self.arrays()
+        del arrays["data"]
+        return replace(self, **{name: array.cpu() for name, array in arrays.items()})
+
     def derived(self, key: Hashable, build: Callable[["SparseWeight"], T]) -> T:
         """Return build(self), computed once per `key` and kept as long as the weight lives.
 
@@ -132,6 +154,10 @@ class SparseWeight:
         if key not in self._derived:
             self._derived[key] = build(self)
         return cast(T, self._derived[key])
+
+    def known(self, key: Hashable) -> Any:
+        """What `derived` has computed for `key` so far; None if nothing."""
+        return self._derived.get(key)
 
     def save(self, path: "str | os.PathLike[str]") -> None:
         """Write the weight to `path` as safetensors with a versioned header.
@@ -180,6 +206,10 @@ def expected_arrays(
     if form.plain:
         del arrays["indices"]
     return arrays
+
+
+def _place(array: Array) -> str:
+    return str(array.device) if is_tensor(array) else NUMPY
 
 
 def _shape(shape: object) -> tuple[int, int]:

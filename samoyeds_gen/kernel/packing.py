@@ -1,5 +1,6 @@
 """The weight arrays a plan asks for, packed once per weight, padding and device."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -18,6 +19,8 @@ from samoyeds_gen.formats import (
     take_rows,
     warpgroup_words,
 )
+from samoyeds_gen.formats.arrays import to_numpy
+from samoyeds_gen.formats.fragments import round_up
 from samoyeds_gen.formats.warpgroup import WordFold
 from samoyeds_gen.runtime import ArrayView, describe, stage
 
@@ -31,45 +34,68 @@ def packed(w: SparseWeight, plan: Plan, experts: int = 1) -> dict[str, Words]:
     Of a stack of `experts` weights each one is packed by itself, and what is padded is so for each.
     """
     arrays: dict[str, Words] = {}
-    for packing in plan.packings:
+    for packing in _packings(plan, w, experts):
         build = partial(_build_stack, packing=packing, experts=experts)
-        arrays |= w.derived(("packing", packing, experts), build)
+        arrays |= w.derived(_on_host(packing, experts), build)
     return arrays
 
 
+def _packings(plan: Plan, w: SparseWeight, experts: int) -> list[Packing]:
+    """What the plan takes, with the padded rows of this weight for multiples of rows.
+
+    The words are the same, and tiles of two heights pad many a weight to the same rows.
+    """
+    rows, form = w.shape[0] // experts, w.format
+    counts = {"stored": form.stored_rows(rows), "output": form.bands(rows) * form.m}
+    return [
+        replace(each, row_multiple=round_up(counts[each.rows], each.row_multiple))
+        for each in plan.packings
+    ]
+
+
+def _on_host(packing: Packing, experts: int) -> tuple[object, ...]:
+    """The name under which a weight keeps a packing on the host."""
+    return ("packing", packing, experts)
+
+
 def _build_stack(w: SparseWeight, packing: Packing, experts: int) -> dict[str, Words]:
+    w = w.with_host_metadata()
     if experts == 1:
         return _build(w, packing)
-    host, rows = w.numpy(), w.shape[0] // experts
-    built = [_build(take_rows(host, e * rows, (e + 1) * rows), packing) for e in range(experts)]
-    return {name: np.concatenate([each[name] for each in built]) for name in built[0]}
+    rows = w.shape[0] // experts
+    stacks: dict[str, Words] = {}
+    for expert in range(experts):
+        own = _build(take_rows(w, expert * rows, (expert + 1) * rows), packing)
+        for name, words in own.items():
+            if not expert:
+                stacks[name] = np.empty((experts, *words.shape), words.dtype)
+            stacks[name][expert] = words
+    return {name: stack.reshape(-1, *stack.shape[2:]) for name, stack in stacks.items()}
 
 
 def _build(w: SparseWeight, packing: Packing) -> dict[str, Words]:
-    host = w.numpy()
+    """The packing of one weight, whose values are read only for "weight.fragments"."""
     rows, columns = packing.row_multiple, packing.k_multiple
     match packing.source:
         case "weight.metadata":
-            words = fragment_metadata(
-                host, rows=packing.rows, row_multiple=rows, k_multiple=columns
-            )
+            words = fragment_metadata(w, rows=packing.rows, row_multiple=rows, k_multiple=columns)
             return {"weight.metadata": words}
         case "weight.fragments":
-            return {packing.source: fragment_data(host, row_multiple=rows, k_multiple=columns)}
+            return {packing.source: fragment_data(w, row_multiple=rows, k_multiple=columns)}
         case "weight.metadata_pairs":
-            return {packing.source: paired_metadata(host, row_multiple=rows, k_multiple=columns)}
+            return {packing.source: paired_metadata(w, row_multiple=rows, k_multiple=columns)}
         case "weight.offsets":
-            return {packing.source: row_offsets(host, row_multiple=rows, k_multiple=columns)}
+            return {packing.source: row_offsets(w, row_multiple=rows, k_multiple=columns)}
         case "weight.swaps":
-            codes, placement = swap_codes(host, row_multiple=rows)
+            codes, placement = swap_codes(w, row_multiple=rows)
             return {"weight.swaps": codes, "weight.placement": placement}
         case "weight.selectors":
-            return {"weight.selectors": selector_words(host, row_multiple=rows)}
+            return {"weight.selectors": selector_words(w, row_multiple=rows)}
         case "weight.slots":
-            return {"weight.slots": expand_slots(host, row_multiple=rows)}
+            return {"weight.slots": expand_slots(w, row_multiple=rows)}
         case "weight.words":
             fold: WordFold = packing.fold  # type: ignore[assignment]
-            blocks = warpgroup_words(host, fold=fold, row_multiple=rows, tile_k=packing.k_multiple)
+            blocks = warpgroup_words(w, fold=fold, row_multiple=rows, tile_k=packing.k_multiple)
             return {"weight.words": blocks}
     raise AssertionError(f"no packing makes {packing.source}")
 
@@ -79,14 +105,14 @@ def share_packings(source: SparseWeight, copy: SparseWeight, plan: Plan) -> None
 
     The arrays on the host are shared; on a GPU each weight has its own.
     """
-    for packing in plan.packings:
-        key = ("packing", packing, 1)
-        source.derived(key, partial(_build, packing=packing))
-        copy.derived(key, partial(_taken, source=source, packing=packing))
+    for packing in _packings(plan, source, 1):
+        key = _on_host(packing, 1)
+        words = source.derived(key, partial(_build_stack, packing=packing, experts=1))
+        copy.derived(key, partial(_taken, words=words))
 
 
-def _taken(w: SparseWeight, source: SparseWeight, packing: Packing) -> dict[str, Words]:
-    return source.derived(("packing", packing, 1), partial(_build, packing=packing))
+def _taken(_: SparseWeight, words: dict[str, Words]) -> dict[str, Words]:
+    return words
 
 
 def streamed_bytes(w: SparseWeight, plan: Plan, device: int) -> int:
@@ -103,16 +129,32 @@ def on_device(
     """Every weight array that the plan takes in the memory of GPU `device`, uploaded once.
 
     `key` is `plan.packing_key`, which the caller keeps because a call may take only microseconds.
+    Plans share what they take alike. Words made for the upload alone are not kept on the host.
     """
 
-    def upload(w: SparseWeight) -> dict[str, ArrayView]:
-        words = {name: stage(array, device) for name, array in packed(w, plan, experts).items()}
-        if not plan.takes("weight.data"):
-            return words
-        data = describe(w.data)
-        there = data.kind == "device" and data.device == device
-        if not (there and data.contiguous and data.pointer % CHUNK_BYTES == 0):
-            data = stage(w.numpy().data, device)
-        return {"weight.data": data, **words}
+    def gather(w: SparseWeight) -> dict[str, ArrayView]:
+        views: dict[str, ArrayView] = {}
+        for packing in _packings(plan, w, experts):
+            upload = partial(_upload, packing=packing, device=device, experts=experts)
+            views |= w.derived(("uploaded", packing, experts, device), upload)
+        if plan.takes("weight.data"):
+            views["weight.data"] = w.derived(("data", device), partial(_data, device=device))
+        return views
 
-    return w.derived((key, device, experts), upload)
+    return w.derived((key, device, experts), gather)
+
+
+def _upload(w: SparseWeight, packing: Packing, device: int, experts: int) -> dict[str, ArrayView]:
+    words = w.known(_on_host(packing, experts))
+    if words is None:
+        words = _build_stack(w, packing, experts)
+    return {name: stage(array, device) for name, array in words.items()}
+
+
+def _data(w: SparseWeight, device: int) -> ArrayView:
+    """The stored values on a GPU: where they are, if they are there as kernels read them."""
+    view = describe(w.data)
+    there = view.kind == "device" and view.device == device
+    if there and view.contiguous and view.pointer % CHUNK_BYTES == 0:
+        return view
+    return stage(to_numpy(w.data), device)

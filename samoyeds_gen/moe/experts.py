@@ -152,9 +152,9 @@ class SparseExperts(KeepsTypes):
     def _weights(self) -> tuple[Any, ...]:
         up, down = self.up_proj, self.down_proj
         return (
-            up.tensors(),
+            up.data,
             up.numbers(),
-            down.tensors(),
+            down.data,
             down.numbers(),
             self.activation,
             self.gated,

@@ -41,7 +41,7 @@ class SparseLinear(KeepsTypes):
         stored = self.weight
         tokens = rows_of(x, stored.shape[1], stored.data)
         if ops.traced(tokens):
-            y = ops.linear_op(tokens, stored.tensors(), stored.numbers(), self.bias)
+            y = ops.linear_op(tokens, stored.data, stored.numbers(), self.bias)
         else:
             backend = backend_of(tokens.device)
             y = backend.multiply(stored.sparse(), tokens, bias=self.bias)
@@ -88,7 +88,7 @@ class SparseMLP(KeepsTypes):
         up, down = self.up_proj, self.down_proj
         tokens = rows_of(x, up.shape[1], up.data)
         if ops.traced(tokens):
-            ends = (up.tensors(), up.numbers(), down.tensors(), down.numbers())
+            ends = (up.data, up.numbers(), down.data, down.numbers())
             y = ops.mlp_op(tokens, *ends, self.activation, self.gated)
         else:
             backend = backend_of(tokens.device)

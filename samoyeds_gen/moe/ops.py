@@ -1,7 +1,8 @@
 """Layer calls as torch operators: what torch.compile traces, with shapes and types it may rely on.
 
-Decides the operators' schemas. Each is handed the buffers of its weights and the five numbers of
-their headers; outside of a trace the layers ask the backend without the detour.
+Decides the operators' schemas. Each is handed the data of its weights and the five numbers of their
+headers; the rest of a weight may lie on the host, where an argument of an operator would keep
+compilers from using CUDA graphs. Outside of a trace the layers ask the backend without the detour.
 """
 
 import json
@@ -11,31 +12,30 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from samoyeds_gen.formats import Format, SparseWeight
 from samoyeds_gen.language import Routing
 from samoyeds_gen.moe.backend import Given, backend_of
-from samoyeds_gen.moe.stored import weight_over
+from samoyeds_gen.moe.stored import weight_at
 
 
-def linear(tokens: Tensor, weight: list[Tensor], numbers: list[int], bias: Tensor | None) -> Tensor:
+def linear(tokens: Tensor, weight: Tensor, numbers: list[int], bias: Tensor | None) -> Tensor:
     """tokens [T, k] of the weight's type -> [T, m]; `bias` float32 [m]."""
-    w = _weight(weight, numbers)
+    w = weight_at(weight, numbers)
     return backend_of(tokens.device).multiply(w, tokens, bias=bias)
 
 
 def mlp(
     tokens: Tensor,
-    up: list[Tensor],
+    up: Tensor,
     up_numbers: list[int],
-    down: list[Tensor],
+    down: Tensor,
     down_numbers: list[int],
     activation: str,
     gated: bool,
 ) -> Tensor:
     """tokens [T, k] through one MLP -> [T, k]."""
     backend = backend_of(tokens.device)
-    wide = backend.multiply(_weight(up, up_numbers), tokens, activation=activation, gated=gated)
-    return backend.multiply(_weight(down, down_numbers), wide)
+    wide = backend.multiply(weight_at(up, up_numbers), tokens, activation=activation, gated=gated)
+    return backend.multiply(weight_at(down, down_numbers), wide)
 
 
 def experts(
@@ -45,9 +45,9 @@ def experts(
     shared_weight: Tensor | None,
     count: int,
     shared: int,
-    up: list[Tensor],
+    up: Tensor,
     up_numbers: list[int],
-    down: list[Tensor],
+    down: Tensor,
     down_numbers: list[int],
     activation: str,
     gated: bool,
@@ -58,7 +58,7 @@ def experts(
     to the shared ones, with weight 1 or `shared_weight` float32 [T].
     """
     given = Given(experts=chosen, weights=weights, shared_weight=shared_weight)
-    ends = (_weight(up, up_numbers), _weight(down, down_numbers))
+    ends = (weight_at(up, up_numbers), weight_at(down, down_numbers))
     layer = backend_of(tokens.device).layer
     return layer(sorting(count, chosen.shape[1], shared), tokens, given, *ends, activation, gated)
 
@@ -69,16 +69,16 @@ def routed_experts(
     bias: Tensor | None,
     shared_weight: Tensor | None,
     routing: str,
-    up: list[Tensor],
+    up: Tensor,
     up_numbers: list[int],
-    down: list[Tensor],
+    down: Tensor,
     down_numbers: list[int],
     activation: str,
     gated: bool,
 ) -> Tensor:
     """`experts`, chosen by `logits` [T, experts] and `bias` float32 [experts] as `routing` says."""
     given = Given(logits=logits, bias=bias, shared_weight=shared_weight)
-    ends = (_weight(up, up_numbers), _weight(down, down_numbers))
+    ends = (weight_at(up, up_numbers), weight_at(down, down_numbers))
     layer = backend_of(tokens.device).layer
     return layer(parsed(routing), tokens, given, *ends, activation, gated)
 
@@ -102,23 +102,13 @@ def parsed(text: str) -> Routing:
     return Routing(**json.loads(text))
 
 
-def _weight(tensors: list[Tensor], numbers: list[int]) -> SparseWeight:
-    n, m, v, rows, columns = numbers
-    return weight_over(tensors, _format(n, m, v), (rows, columns))
-
-
 @lru_cache(maxsize=256)
 def sorting(experts: int, top_k: int, shared: int) -> Routing:
     """A routing for those who sort and do not choose."""
     return Routing(experts, top_k, "softmax_topk", False, shared=shared)
 
 
-_format = lru_cache(maxsize=None)(Format)
-
-
-def _like_linear(
-    tokens: Tensor, weight: list[Tensor], numbers: list[int], bias: Tensor | None
-) -> Tensor:
+def _like_linear(tokens: Tensor, weight: Tensor, numbers: list[int], bias: Tensor | None) -> Tensor:
     return tokens.new_empty(tokens.shape[0], numbers[3])
 
 

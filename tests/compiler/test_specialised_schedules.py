@@ -181,7 +181,8 @@ def test_fragments_are_loaded_once_and_packed_for_whole_tiles(subject):
         assert "weight_ring" not in [each.name for each in plan.buffers]
         fragments, words = packings["weight.fragments"], packings["weight.words"]
         assert fragments.rows == words.rows == "stored"
-        assert fragments.row_multiple == words.row_multiple == s.tile.m * s.cluster.m
+        whole = 64 if plan.problem.grouped else s.tile.m * s.cluster.m
+        assert fragments.row_multiple == words.row_multiple == whole
         assert fragments.k_multiple == s.tile.k
         assert constants_of(plan)["kFragmentWords"] * 4 == 16 * s.tile.k
 

@@ -6,6 +6,7 @@ from samoyeds_gen.compiler.plan import Box, Buffer, KernelPlan, Packing, Paramet
 from samoyeds_gen.compiler.warp_specialised.geometry import (
     BOX_COLUMNS,
     MAX_EXPERTS,
+    WARPGROUP_ROWS,
     SpecialisedGeometry,
     SpecialisedPlan,
     derive_geometry,
@@ -31,7 +32,7 @@ def lower(schedule: Schedule, problem: Ssmm, target: Target) -> SpecialisedPlan:
         geometry=g,
         template="warp_specialised.cu.jinja",
         parameters=_parameters(problem, g),
-        packings=_packings(schedule, g),
+        packings=_packings(schedule, problem, g),
         boxes=_boxes(schedule, problem, g),
         threads=32 * schedule.warps.m * schedule.warps.n + 128,
         persistent=g.split == 1,
@@ -40,8 +41,9 @@ def lower(schedule: Schedule, problem: Ssmm, target: Target) -> SpecialisedPlan:
     )
 
 
-def _packings(schedule: Schedule, g: SpecialisedGeometry) -> tuple[Packing, ...]:
-    rows, k = g.rows * g.cluster, schedule.tile.k
+def _packings(schedule: Schedule, problem: Ssmm, g: SpecialisedGeometry) -> tuple[Packing, ...]:
+    # Words of experts are padded to warpgroups: one packing serves tiles of any height.
+    rows, k = WARPGROUP_ROWS if problem.grouped else g.rows * g.cluster, schedule.tile.k
     words = Packing("weight.words", "output" if g.fold == "expand" else "stored", rows, k, g.fold)
     fragments = Packing("weight.fragments", "stored", rows, k)
     return (words, fragments) if g.fragment_buffers else (words,)

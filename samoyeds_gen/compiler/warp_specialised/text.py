@@ -68,7 +68,6 @@ class SpecialisedText(KernelText):
         stored = "tile_m * kTileM" if direct else blocked
         own = "m" if direct else "m / kFormatM * kFormatN"
         self.first_stored_row = f"expert * ({own}) + {stored}" if problem.grouped else stored
-        self.word_row = "(expert * tiles_m + tile_m)" if problem.grouped else "tile_m"
         # Single CTAs hold their tile's scales and names in registers; a cluster looks at its parts.
         alone = plan.geometry.split == 1
         self.held_scale, self.held_names = problem.scale and alone, self.gathered and alone
@@ -80,6 +79,15 @@ class SpecialisedText(KernelText):
         self.sum_at = "at / 2 * 4 + at % 2" if problem.gated else "at"
         self.token_group = "at / 2" if problem.gated else "at / 4"
         self.row_at = "lane / 4" if problem.gated else "(i / 2 % 2 * 8 + lane / 4)"
+
+    def word_block(self, warpgroup: str) -> str:
+        """The row of word blocks that a warpgroup of the tile reads.
+
+        Experts' rows of blocks follow one another without padding to tiles, so that tiles of other
+        heights read the same words: warpgroups behind an expert's rows read its last ones.
+        """
+        here = f"tile_m * kConsumers + {warpgroup}"
+        return f"expert * blocks_m + min({here}, blocks_m - 1)" if self.grouped else here
 
     def wrapper(self, wrapper: Wrapper) -> str:
         """The text of one PTX wrapper."""
