@@ -1,10 +1,9 @@
 """Which schedule suits the experts of a layer: a model of a grouped launch, and its choice.
 
-How many tokens each expert gets is known only on the device, so the model reckons with what uniform
-routing would give: a tile's time is its stages and its epilogue; a launch is its waves of tiles and
-its bytes, which partly hide behind each other. The constants are fits to measured launches on an
-H200: the tiles that they rank first are 2 % from the best ones on average, 12 % at worst. Kernels
-of the ring, for GPUs without wgmma, are reckoned with as in single products.
+How many tokens each expert gets is known only on the device, so the model reckons with uniform
+routing. Constants are fits to launches on an H200: the tiles that they rank first are 2 % from the
+best ones on average, 12 % at worst. Ring kernels, for GPUs without wgmma, are reckoned with as in
+single products.
 """
 
 import math
@@ -125,7 +124,11 @@ def expected_tiles(tokens: int, share: float, n: int) -> float:
 
 
 def predicted(task: ExpertTask, schedule: Schedule, problem: Ssmm, machine: Machine) -> float:
-    """Microseconds of a grouped launch, its gather before included if it has one."""
+    """Microseconds of a grouped launch, its gather before included if it has one.
+
+    A tile's time is its stages and its epilogue; a launch is its waves of tiles and its bytes, which
+    partly hide behind each other.
+    """
     if schedule.pipeline.copy == atoms.CP_ASYNC_16B.name:
         return _predicted_ring(task, schedule, problem, machine)
     consumers = schedule.warps.m // 4
