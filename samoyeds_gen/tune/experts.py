@@ -1,9 +1,8 @@
 """Which schedule suits the experts of a layer: a model of a grouped launch, and its choice.
 
-How many tokens each expert gets is known only on the device, so the model reckons with what uniform
-routing would give: a tile's time is its stages and its epilogue; a launch is its waves of tiles and
-its bytes, which partly hide behind each other. The constants are fits to measured launches on an
-H200: the tiles that they rank first are 2 % from the best ones on average, 12 % at worst. Kernels
+How many tokens an expert gets is known on the device only: uniform routing is reckoned with. A tile
+is its stages and its epilogue, a launch its waves of tiles and its bytes, which partly hide behind
+each other. Constants are fits to an H200, 2 % from the best tiles on average, 12 % at worst; kernels
 of the ring, for GPUs without wgmma, are reckoned with as in single products.
 """
 
