@@ -1,4 +1,4 @@
-"""Write docs/directives.md, the ladder of docs/hopper.md and docs/pictures, or --check them.
+"""Write docs/directives.md, figures of other pages and docs/pictures, or --check them.
 
 python docs/generate.py [--check]
 """
@@ -11,11 +11,32 @@ from pathlib import Path
 from samoyeds_gen.compiler import compile_plan
 from samoyeds_gen.formats import Format
 from samoyeds_gen.language import Directives, load_schedule, make_ssmm, schedule
-from samoyeds_gen.pictures import draw_format, draw_ladder, draw_pipeline, draw_shared_memory
+from samoyeds_gen.pictures import (
+    draw_format,
+    draw_ladder,
+    draw_layers,
+    draw_models,
+    draw_pipeline,
+    draw_shared_memory,
+)
 from samoyeds_gen.tune.ladder_figures import Figures, as_markdown, read_figures
+from samoyeds_gen.tune.layers.markdown import (
+    layers_markdown,
+    memory_markdown,
+    models_markdown,
+    read_rows,
+)
+from samoyeds_gen.tune.layers.memory_rows import MemoryRow
+from samoyeds_gen.tune.layers.model_rows import ModelRow
+from samoyeds_gen.tune.layers.rows import LayerRow
 
 DOCS = Path(__file__).parent
 LADDER = DOCS / "measurements" / "ladder_h200.json"
+LAYERS = (
+    ("moe", LayerRow, layers_markdown),
+    ("model", ModelRow, models_markdown),
+    ("memory", MemoryRow, memory_markdown),
+)
 PLACE = re.compile(r"(?<=<!-- ladder begin -->\n).*?(?=<!-- ladder end -->)", re.DOTALL)
 
 HEAD = """# Directives
@@ -65,6 +86,26 @@ def hopper_page(figures: Figures) -> str:
     return PLACE.sub(lambda found: as_markdown(figures), page)
 
 
+def layers_page() -> str:
+    """docs/moe_measurements.md as it stands, with the tables of every suite that was run."""
+    page = (DOCS / "moe_measurements.md").read_text()
+    for suite, kind, markdown in LAYERS:
+        text = markdown(*read_rows(DOCS / "measurements" / f"{suite}_h200.json", kind, suite))
+        place = rf"(?<=<!-- {suite} begin -->\n).*?(?=<!-- {suite} end -->)"
+        page = re.sub(place, lambda found, text=text: text, page, flags=re.DOTALL)
+    return page
+
+
+def layer_pictures() -> dict[Path, str]:
+    """A picture of every suite of layers that was run."""
+    found = {}
+    for suite, kind, draw in (("moe", LayerRow, draw_layers), ("model", ModelRow, draw_models)):
+        rows, about = read_rows(DOCS / "measurements" / f"{suite}_h200.json", kind, suite)
+        if rows:
+            found[DOCS / "pictures" / f"{suite}.svg"] = draw(rows, title=about["gpu"])
+    return found
+
+
 def pages() -> dict[Path, str]:
     """Every generated file of the docs and its text."""
     problem = make_ssmm(Format(1, 2, 64), "bfloat16")
@@ -77,6 +118,8 @@ def pages() -> dict[Path, str]:
     return {
         DOCS / "directives.md": directive_reference(),
         DOCS / "hopper.md": hopper_page(figures),
+        DOCS / "moe_measurements.md": layers_page(),
+        **layer_pictures(),
         DOCS / "pictures" / "ladder.svg": draw_ladder(figures),
         DOCS / "pictures" / "hopper_shared_memory.svg": draw_shared_memory(hopper),
         DOCS / "pictures" / "hopper_pipeline.svg": draw_pipeline(hopper),

@@ -3,6 +3,8 @@
 Files named with -o are written again after every case, so that a run may end at any moment.
 """
 
+import importlib.util
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +13,21 @@ import typer
 
 from samoyeds_gen.cli import benching
 from samoyeds_gen.cli.console import steps
-from samoyeds_gen.cli.layer_tables import print_layers, print_models
+from samoyeds_gen.cli.layer_tables import print_layers, print_memory, print_models
 from samoyeds_gen.errors import TuneError
 from samoyeds_gen.formats import Format
 from samoyeds_gen.pictures import draw_layers, draw_models
-from samoyeds_gen.runtime import device_info
-from samoyeds_gen.tune.layers import CONFIGS, TOKENS, Case, cases_of, config_named
+from samoyeds_gen.runtime import device_info, driver_present
+from samoyeds_gen.tune.layers import CONFIGS, TOKENS, Case, LayerConfig, cases_of, config_named
 from samoyeds_gen.tune.layers.best import read_peers
+from samoyeds_gen.tune.layers.capacity import FORMULA
+from samoyeds_gen.tune.layers.memory_rows import MemoryRow, PeakRow, memory_json, memory_rows
 from samoyeds_gen.tune.layers.model_rows import ModelRow, model_rows, models_json
 from samoyeds_gen.tune.layers.models import MODELS, ModelCase, model_cases, model_named
 from samoyeds_gen.tune.layers.rows import LayerRow, layer_rows, layers_json, rows_csv
 from samoyeds_gen.tune.layers.run import LayerResults, Written, run_layers
-from samoyeds_gen.tune.machines import machine_of
+from samoyeds_gen.tune.machines import Machine, machine_named, machine_of
+from samoyeds_gen.tune.results import require_suffix
 from samoyeds_gen.tune.timing import FULL, QUICK, Effort
 
 
@@ -48,8 +53,7 @@ class LayerRequest:
 
 def bench_layers(suite: str, formats: Sequence[Format], given: LayerRequest) -> None:
     """Run a suite of layers on the present GPU."""
-    bench = bench_moe if suite == "moe" else bench_models
-    bench(formats, given)
+    {"moe": bench_moe, "model": bench_models, "memory": bench_memory}[suite](formats, given)
 
 
 def bench_moe(formats: Sequence[Format], given: LayerRequest) -> None:
@@ -72,6 +76,43 @@ def bench_models(formats: Sequence[Format], given: LayerRequest) -> None:
     written = _writer(given, about, model_file)
     print_models(measure_models(model_cases(models), formats, given, written))
     _sign(given)
+
+
+def bench_memory(formats: Sequence[Format], given: LayerRequest) -> None:
+    """The suite memory: how many tokens fit, by formula, and on a GPU where there is one."""
+    _refuse_options("memory", given)
+    for path in given.outputs:
+        require_suffix(path, (".json", ".csv"))
+    configs = [config_named(name) for name in given.configs or []] or list(CONFIGS)
+    machine = machine_of(device_info()) if driver_present() else machine_named("H200")
+    measured = driver_present() and importlib.util.find_spec("torch") is not None
+    about = benching.about(given.effort) if measured else {"gpu": machine.name, "measured": False}
+    rows: list[MemoryRow] = []
+    peaks: list[PeakRow] = []
+    total, start = len(configs) * len(formats), time.monotonic()
+    with steps("bench") as advance:
+        for done, (config, form) in enumerate((c, f) for c in configs for f in formats):
+            advance(done, total, f"{config.name} {form}")
+            found: list[MemoryRow] = memory_rows(config, form, machine)
+            seen: list[PeakRow] = []
+            late = given.within is not None and time.monotonic() - start > given.within
+            if measured and not late:
+                found, seen = measure_memory(config, form, found, machine)
+            rows, peaks = rows + found, peaks + seen
+            for path in given.outputs:
+                text = memory_json(rows, peaks, {**about, "suite": "memory"})
+                path.write_text(rows_csv(rows, MemoryRow) if path.suffix == ".csv" else text)
+    print_memory(rows, peaks)
+    typer.echo(f"{machine.name}; {FORMULA}")
+
+
+def measure_memory(
+    config: LayerConfig, form: Format, rows: list[MemoryRow], machine: Machine
+) -> tuple[list[MemoryRow], list[PeakRow]]:
+    """The rows of one layer with what the present GPU did."""
+    from samoyeds_gen.moe.bench import memory
+
+    return memory.measure_memory(config, form, rows, machine)
 
 
 def measure_layers(

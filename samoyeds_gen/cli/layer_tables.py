@@ -1,8 +1,11 @@
 """The tables that `samoyeds-gen bench` prints of layers of experts and of decoder layers."""
 
+from collections.abc import Sequence
+
 import typer
 
 from samoyeds_gen.cli.console import print_table
+from samoyeds_gen.tune.layers.memory_rows import MemoryRow, PeakRow
 from samoyeds_gen.tune.layers.model_rows import ModelMean, ModelRow, model_means
 from samoyeds_gen.tune.layers.rows import LayerMean, LayerRow, layer_means
 from samoyeds_gen.tune.layers.run import LayerResults
@@ -25,6 +28,11 @@ def print_layers(results: LayerResults) -> None:
         ),
         [_layer_cells(row) for row in results.rows],
     )
+    for row in results.rows:
+        if row.replay != "graph":
+            typer.echo(f"* {row.case} {row.contender}: timed from the {row.replay}")
+        if "fit in L2" in row.rotated:
+            typer.echo(f"* {row.case} {row.contender}: rotated are {row.rotated}")
     if results.rows:
         print_table(
             ("geometric mean", "contender", ">of grouped_mm", ">least", ">of best", ">least"),
@@ -54,6 +62,35 @@ def print_models(results: LayerResults) -> None:
             [_model_mean(each) for each in model_means(results.rows)],
         )
     _print_rest(results)
+
+
+def print_memory(rows: Sequence[MemoryRow], peaks: Sequence[PeakRow]) -> None:
+    """How many tokens fit, layer by layer, then measured peaks beside the formula."""
+    print_table(
+        (
+            "layer",
+            ">GB",
+            "format",
+            ">stored",
+            ">read",
+            ">in memory",
+            ">dense tokens",
+            ">our tokens",
+            ">ratio",
+        ),
+        [_memory_cells(row) for row in rows],
+    )
+    tried = [row for row in rows if row.measured or row.dense_measured]
+    if tried:
+        print_table(
+            ("layer", ">GB", "dense did", "ours did"),
+            [(row.config, str(row.gb), row.dense_measured, row.measured) for row in tried],
+        )
+    if peaks:
+        print_table(
+            ("layer", "contender", ">tokens", ">peak MB", ">by formula"),
+            [_peak_cells(row) for row in peaks],
+        )
 
 
 def _print_rest(results: LayerResults) -> None:
@@ -102,6 +139,24 @@ def _model_cells(row: ModelRow) -> tuple[str, ...]:
 
 def _model_mean(mean: ModelMean) -> tuple[str, ...]:
     return mean.group, mean.contender, _times(mean.ratio), _times(mean.least), str(mean.cases)
+
+
+def _memory_cells(row: MemoryRow) -> tuple[str, ...]:
+    shares = (row.share, row.read_share, row.resident_share)
+    return (
+        row.config,
+        str(row.gb),
+        row.format,
+        *(f"{100 * each:.1f} %" for each in shares),
+        str(row.dense_tokens),
+        str(row.tokens),
+        _times(row.tokens_ratio),
+    )
+
+
+def _peak_cells(row: PeakRow) -> tuple[str, ...]:
+    peak, formula = row.peak_bytes / 1e6, row.formula_bytes / 1e6
+    return row.config, row.contender, str(row.tokens), f"{peak:.1f}", f"{formula:.1f}"
 
 
 def _times(ratio: float | None) -> str:

@@ -3,26 +3,38 @@
 How many tokens each expert gets is known only on the device, so the model reckons with what uniform
 routing would give: a tile's time is its stages and its epilogue; a launch is its waves of tiles and
 its bytes, which partly hide behind each other. The constants are fits to measured launches on an
-H200: the tiles that they rank first are 2 % from the best ones on average, 12 % at worst.
+H200: the tiles that they rank first are 2 % from the best ones on average, 12 % at worst. Kernels
+of the ring, for GPUs without wgmma, are reckoned with as in single products.
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 from typing import Final
 
 from samoyeds_gen.compiler import first_violation
+from samoyeds_gen.compiler.ring.geometry import derive_geometry
 from samoyeds_gen.errors import TuneError
-from samoyeds_gen.language import Schedule, Ssmm, load_schedule, target_named
-from samoyeds_gen.language.schedule import Epilogue, Overlap, Tile, Warps
+from samoyeds_gen.language import Schedule, Ssmm, Target, atoms, load_schedule, target_named
+from samoyeds_gen.language.schedule import Epilogue, Overlap, Resident, Tile, Warps
+from samoyeds_gen.tune.demand import estimate
 from samoyeds_gen.tune.machines import Machine
+from samoyeds_gen.tune.shapes import ring
 
 BASE: Final = "ssmm_sm90"
 TOKENS: Final = (16, 24, 32, 48, 64, 96, 112, 120, 128, 144, 160, 176, 192, 200)
 TURNS_FROM: Final = 96  # tokens a tile: with fewer, warpgroups do not fill the matrix unit anyway
 SPARSE_BYTES: Final = 0.57  # bytes of weight, metadata and words an element that is stored
 MANY_WAVES: Final = 12  # from so many on, the last one counts half
+
+RING_BASES: Final = ("ssmm_sm80_prefix", "ssmm_sm80_expand")
+RING_TOKENS: Final = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 128)
+RING_WARPS: Final = (((4, 1), 2), ((4, 2), 1), ((8, 1), 1))  # and CTAs that share a multiprocessor
+RING_FRAGMENTS: Final = (1, 2, 4)  # of 16 rows a warp
+RING_STAGES: Final = 4
+RING_REGISTERS: Final = 230  # of the compiler's estimate, above which nearly all kernels spill
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +126,8 @@ def expected_tiles(tokens: int, share: float, n: int) -> float:
 
 def predicted(task: ExpertTask, schedule: Schedule, problem: Ssmm, machine: Machine) -> float:
     """Microseconds of a grouped launch, its gather before included if it has one."""
+    if schedule.pipeline.copy == atoms.CP_ASYNC_16B.name:
+        return _predicted_ring(task, schedule, problem, machine)
     consumers = schedule.warps.m // 4
     gathers = problem.index is not None and schedule.pack.gather == "on_load"
     times = (GATHERED if gathers else BOXED)[consumers]
@@ -121,35 +135,52 @@ def predicted(task: ExpertTask, schedule: Schedule, problem: Ssmm, machine: Mach
     tiles = task.columns(tile.n) * math.ceil(task.m / tile.m)
     waves = tiles / machine.multiprocessors
     waves = math.ceil(waves) if waves < MANY_WAVES else waves + 0.5
-    form = problem.format
-    weight = task.busy * task.m * task.k * form.n / form.m * 2 * SPARSE_BYTES
-    features = task.m // 2 if problem.gated else task.m
-    columns = min(MOST_COLUMNS, task.columns(tile.n) / max(task.busy, 1e-9))
-    moved = weight * (1 + READ_AGAIN * max(0.0, columns - 1))
-    moved += task.rows * (2 * task.k + problem.out_dtype.bytes * features)
     work = waves * times.of(tile.n, steps)
-    bytes_time = moved / machine.dram * 1e-6
+    bytes_time = _moved(task, schedule, problem) / machine.dram * 1e-6
     time = (work**OVERLAP + bytes_time**OVERLAP) ** (1 / OVERLAP) + LAUNCH
     if problem.index is not None and not gathers:
         time += GATHER_LAUNCH + task.rows * task.k * 4 / machine.dram * 1e-6
     return float(time)
 
 
+def _predicted_ring(task: ExpertTask, schedule: Schedule, problem: Ssmm, machine: Machine) -> float:
+    """The model of single products, with the tiles and the bytes of the experts together."""
+    shape = (task.m, task.k, max(1, task.rows))
+    alone = ring.demand(schedule, problem, target_named(machine.target), shape, machine)
+    tile = schedule.tile
+    tiles = math.ceil(task.columns(tile.n)) * math.ceil(task.m / tile.m)
+    together = replace(alone, tiles=tiles, streamed=_moved(task, schedule, problem))
+    return estimate(together, machine).us
+
+
+def _moved(task: ExpertTask, schedule: Schedule, problem: Ssmm) -> float:
+    """Bytes to and from device memory: weights that some tokens need, tokens and outputs."""
+    form = problem.format
+    weight = task.busy * task.m * task.k * form.n / form.m * 2 * SPARSE_BYTES
+    features = task.m // 2 if problem.gated else task.m
+    columns = min(MOST_COLUMNS, task.columns(schedule.tile.n) / max(task.busy, 1e-9))
+    moved = weight * (1 + READ_AGAIN * max(0.0, columns - 1))
+    return moved + task.rows * (2 * task.k + problem.out_dtype.bytes * features)
+
+
 def expert_schedules(task: ExpertTask, problem: Ssmm, machine: Machine) -> list[Schedule]:
     """Legal schedules for the task, the one with the least predicted time first.
 
-    Raises TuneError where the machine has no pipeline for grouped products.
+    Kernels of the ring are only considered where the warp-specialised pipeline cannot be had.
+    Raises TuneError where neither multiplies experts of the format.
     """
     target = target_named(machine.target)
-    found = []
-    for schedule in _candidates(problem):
-        if _measured(task, schedule) and first_violation(schedule, problem, target) is None:
-            found.append((predicted(task, schedule, problem, machine), schedule))
-    if not found:
+    legal = [
+        each
+        for each in _candidates(problem)
+        if _measured(task, each) and first_violation(each, problem, target) is None
+    ] or _ring_candidates(problem, target)
+    if not legal:
         raise TuneError(
             f"no schedule multiplies experts of format ({problem.format}) on {machine.name}",
-            remedy="use a Hopper GPU, or the reference backend",
+            remedy="use another format, or the reference backend",
         )
+    found = [(predicted(task, each, problem, machine), each) for each in legal]
     found.sort(key=lambda each: (each[0], each[1].name))
     return [schedule for _, schedule in found]
 
@@ -189,3 +220,42 @@ def _deepest(schedule: Schedule, problem: Ssmm) -> Iterator[Schedule]:
         if first_violation(deep, problem, target) is None:
             yield deep
             return
+
+
+@lru_cache(maxsize=64)
+def _ring_candidates(problem: Ssmm, target: Target) -> tuple[Schedule, ...]:
+    """Legal schedules of the ring with as many stages as fit, for this target."""
+    found: list[Schedule] = []
+    for name in RING_BASES[problem.format.plain :]:  # without a fold the bases are alike
+        base = load_schedule(name, problem.format, problem.dtype)
+        per_row = problem.format.m if base.stationary.fold == "prefix" else 1
+        for ((along_m, along_n), ctas), rows, tokens in product(
+            RING_WARPS, RING_FRAGMENTS, RING_TOKENS
+        ):
+            tile = Tile(16 * rows * per_row * along_m, tokens, base.tile.k)
+            made = replace(
+                base,
+                name=f"experts_{base.stationary.fold}_m{tile.m}n{tokens}_w{along_m}x{along_n}",
+                tile=tile,
+                warps=Warps(along_m, along_n),
+                resident=Resident(ctas),
+                where=(),
+            )
+            found += _deepest_ring(made, problem, target)
+    return tuple(found)
+
+
+def _deepest_ring(schedule: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule]:
+    """The schedule with the deepest ring that leaves room for its resident CTAs, if any does."""
+    for stages in range(RING_STAGES, 1, -1):
+        deep = replace(schedule, pipeline=replace(schedule.pipeline, stages=stages))
+        if first_violation(deep, problem, target) is None and _lean(deep, problem, target):
+            yield deep
+            return
+
+
+def _lean(schedule: Schedule, problem: Ssmm, target: Target) -> bool:
+    """Whether a legal schedule's CTAs run together as promised, and surely without spills."""
+    if ring.room(schedule, problem, target) < schedule.resident.ctas:
+        return False
+    return derive_geometry(schedule, problem).registers <= RING_REGISTERS

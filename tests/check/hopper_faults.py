@@ -341,11 +341,12 @@ MORE_FAULTS = (
           "column < m ? bias[column / 2 * 2]"),
     Fault("scale of the next token", "? scale[row]", "? scale[min(row + 1, n - 1)]"),
     # Matrix work that runs on.
-    Fault("the present stage is released", "  last_stage = stage;", "  last_stage = (stage + 1) % kStages;",
-          (RACE, RAW, EARLY, STUCK), "ahead"),
-    Fault("always the first stage is released", "last_stage = stage;", "",
+    Fault("the present stage is released", "  last_stage = stage;",
+          "  last_stage = (stage + 1) % kStages;", (RACE, RAW, EARLY, STUCK), "ahead"),
+    Fault("always stage 0 is released", "last_stage = stage;", "",
           (RACE, RAW, EARLY, STUCK, DIVERGENT), "ahead"),
-    Fault("sums stored in flight", "wgmma_wait_0();", "wgmma_wait_1();", (RACE, RAW, EARLY), "ahead"),
+    Fault("sums stored in flight", "wgmma_wait_0();", "wgmma_wait_1();", (RACE, RAW, EARLY),
+          "ahead"),
     Fault("the last stage is kept", "if (tiles_k > 0) {", "if (tiles_k < 0) {", (STUCK, DIVERGENT),
           "ahead"),
 )  # fmt: skip

@@ -1,15 +1,18 @@
 """`bench` with a suite of layers: what it prints, writes as it goes, and refuses."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from samoyeds_gen.cli import benching, layer_benching
 from samoyeds_gen.tune.contender import Failure
 from samoyeds_gen.tune.layers import CONFIGS, TOKENS
+from samoyeds_gen.tune.layers.memory_rows import PeakRow
 from samoyeds_gen.tune.layers.model_rows import model_rows
 from samoyeds_gen.tune.layers.rows import LayerContender, layer_rows
 from samoyeds_gen.tune.layers.run import run_layers
+from samoyeds_gen.tune.machines import machine_named
 from samoyeds_gen.tune.timing import FULL, QUICK, Timed
 
 
@@ -33,6 +36,7 @@ class InventedRig:
                 name=name, eager=Timed(lambda turn: 2 * us), graph=Timed(lambda turn: us),
                 replay="graph", weight_bytes=10, held_bytes=20, peak_bytes=3_000_000,
                 host_us=33.0, worst=0.5, relative=0.004, format=form,
+                rotated="tokens; weights fit in L2" if form else "",
             )  # fmt: skip
 
         yield one("grouped_mm", 100.0)
@@ -80,7 +84,15 @@ def test_moe_prints_rows_means_and_failures_and_writes_files(cli, gpu, tmp_path)
     layers = ("--config", "mixtral-8x7b", "--config", "qwen1.5-moe")
     ran = cli("bench", "--suite", "moe", *layers, "--tokens", "16,1024", "--quick", *outputs)
     assert (ran.code, ran.err) == (0, "")
-    for words in ("2.50x", "left out", "not installed", "tokens <= 1024", "invented", "3.0"):
+    for words in (
+        "2.50x",
+        "left out",
+        "not installed",
+        "tokens <= 1024",
+        "invented",
+        "3.0",
+        "fit in L2",
+    ):
         assert words in ran.out
     data = json.loads((tmp_path / "r.json").read_text())
     assert (data["suite"], data["gpu"]) == ("moe", "invented")
@@ -124,6 +136,42 @@ def test_model_prints_rows_and_means_and_writes_files(cli, gpu, tmp_path):
     assert [len(cases) for cases, _, _ in gpu] == [3, 9]
 
 
+def test_memory_is_told_without_a_gpu(cli, monkeypatch, tmp_path):
+    monkeypatch.setattr(layer_benching, "driver_present", lambda: False)
+    outputs = ("-o", "r.json", "-o", "r.csv")
+    ran = cli("bench", "--suite", "memory", "--config", "qwen1.5-moe", *outputs)
+    assert ran.code == 0
+    for words in ("28.3 %", "31.6 %", "141", "weights of one layer"):
+        assert words in ran.out
+    assert "dense did" not in ran.out
+    data = json.loads((tmp_path / "r.json").read_text())
+    assert [row["gb"] for row in data["rows"]] == [24, 80, 141]
+    assert (data["gpu"], data["measured"], data["peaks"]) == ("H200", False, [])
+    assert (tmp_path / "r.csv").read_text().startswith("config,format,gb,dense_bytes")
+
+
+def test_memory_is_measured_with_one(cli, monkeypatch, tmp_path):
+    def measure(config, form, rows, machine):
+        done = [replace(row, measured="fits; more: does not fit") for row in rows]
+        peak = PeakRow(
+            config=config.name, contender="grouped_mm", tokens=128, peak_bytes=2_100_000,
+            formula_bytes=2_000_000,
+        )  # fmt: skip
+        return done, [peak]
+
+    monkeypatch.setattr(layer_benching, "driver_present", lambda: True)
+    monkeypatch.setattr(layer_benching, "device_info", InventedDevice)
+    monkeypatch.setattr(layer_benching, "machine_of", lambda device: machine_named("H200"))
+    monkeypatch.setattr(benching, "about", lambda effort: {"gpu": "invented"})
+    monkeypatch.setattr(layer_benching, "measure_memory", measure)
+    two = ("--config", "qwen1.5-moe", "--config", "minicpm-moe")
+    ran = cli("bench", "--suite", "memory", *two, "-o", "r.json")
+    for words in ("fits; more: does not fit", "2.1", "2.0", "grouped_mm"):
+        assert words in ran.out
+    assert len(json.loads((tmp_path / "r.json").read_text())["peaks"]) == 2
+    assert "fits; more" not in cli("bench", "--suite", "memory", *two, "--within", "-1").out
+
+
 def test_cases_left_out_for_time_are_said(cli, gpu):
     ran = cli("bench", "--suite", "moe", "--config", "qwen1.5-moe", "--within", "-1")
     assert "5 cases were left out for time" in ran.out
@@ -137,6 +185,8 @@ REFUSED = [
     (("--suite", "moe", "--suite", "mma"), "suites of layers (moe, model, memory) take neither "),
     (("--suite", "model", "--config", "gpt"), "decoder layer 'gpt' is not one of mixtral-8x7b, "),
     (("--suite", "model", "--tokens", "8"), "--tokens and --routing are options of the suite moe"),
+    (("--suite", "memory", "-o", "r.svg"), "the output 'r.svg' does not end in one of .json, .c"),
+    (("--suite", "memory", "--routing", "one"), "--tokens and --routing are options of the suit"),
     (("--suite", "moe", "-s", "8,8,8"), "suites of layers (moe, model, memory) take neither "),
     (("--suite", "moe", "-o", "r.txt"), "the output 'r.txt' does not end in one of .json, "),
     (("--config", "mixtral-8x7b"), "--config, --tokens, --routing and --within are options of "),

@@ -6,6 +6,7 @@ from samoyeds_gen.formats import Format
 from samoyeds_gen.language import Routing
 from samoyeds_gen.runtime import device_info, device_target, driver_present, driver_problem
 from samoyeds_gen.tune.layers import ROUTINGS, LayerConfig, cases_of
+from samoyeds_gen.tune.layers.memory_rows import memory_rows
 from samoyeds_gen.tune.layers.model_rows import model_rows
 from samoyeds_gen.tune.layers.models import ModelLayer, model_cases
 from samoyeds_gen.tune.layers.rows import layer_rows
@@ -66,6 +67,18 @@ def test_decoder_layers_are_right_and_captured():
     for dense, ours in zip(results.rows[::2], results.rows[1::2], strict=True):
         assert (dense.contender, ours.contender) == ("grouped_mm", "ours (1,2,128)")
         assert ours.held_bytes < dense.held_bytes
+
+
+def test_peaks_are_those_of_the_formula():
+    from samoyeds_gen.moe.bench.memory import measure_memory
+
+    machine = machine_of(device_info())
+    rows = memory_rows(SMALL, FORMATS[0], machine, (24,))
+    (row,), peaks = measure_memory(SMALL, FORMATS[0], rows, machine)
+    for each in peaks:
+        slack = 4096 if each.contender.startswith("ours") else 0.05 * each.formula_bytes + 2**16
+        assert abs(each.peak_bytes - each.formula_bytes) <= slack, each
+    assert row.measured == row.dense_measured == "fits; 1.03 times as many: does not fit"
 
 
 def test_poisoned_memory_is_what_is_allocated_next():

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samoyeds_gen.formats import Format
+from samoyeds_gen.moe.bench import memory
 from samoyeds_gen.moe.bench import rig as rigs
 from samoyeds_gen.moe.bench.dense import GroupedExperts, combine, silu_mul
 from samoyeds_gen.moe.bench.expected import LayerVerdict, expected_layer
+from samoyeds_gen.moe.bench.memory import plain_batch
 from samoyeds_gen.moe.bench.peers import hf_layers
 from samoyeds_gen.moe.bench.rig import TorchLayerRig, layers_of, token_sets
 from samoyeds_gen.moe.bench.routings import draw_batch, experts_hit
@@ -21,6 +23,7 @@ from samoyeds_gen.moe.bench.weights import LayerWeights
 from samoyeds_gen.moe.bound import experts_with_bound
 from samoyeds_gen.tune.contender import Failure
 from samoyeds_gen.tune.layers import ROUTINGS, Case, LayerConfig
+from samoyeds_gen.tune.layers.memory_rows import memory_rows
 from samoyeds_gen.tune.machines import machine_named
 from samoyeds_gen.tune.timing import Timed
 
@@ -283,3 +286,42 @@ def test_a_contender_that_is_wrong_or_fails_is_no_row(no_gpu, monkeypatch):
     assert isinstance(dense, Failure)
     assert "\n" not in dense.error
     assert ours.error.startswith("wrong: 1536 elements, 0 unwritten, ")
+
+
+def test_a_plain_batch_is_one_that_layers_take(weights):
+    batch = plain_batch(TINY, 30, "cpu")
+    assert batch.tokens.dtype == torch.bfloat16
+    assert 0.8 < batch.tokens.float().std() < 1.2
+    assert all(len(set(row)) == 2 for row in batch.chosen.tolist())
+    wanted = expected_of(weights, FORMATS[0], batch)
+    assert wanted.compare(weights.sparse[FORMATS[0]](*batch), fused=True).passed
+
+
+def test_memory_is_tried_at_the_limit_and_beyond(monkeypatch):
+    """On an invented GPU that has room for a thousand tokens."""
+    asked, limits = [], []
+
+    def did(layer, config, tokens, most):
+        asked.append(tokens)
+        limits.append(most)
+        return "fits" if tokens <= 1000 else "does not fit"
+
+    monkeypatch.setattr(memory, "_did", did)
+    monkeypatch.setattr(memory, "PEAK_TOKENS", (8, 24))
+    monkeypatch.setattr(memory, "give_back", lambda: None)
+    monkeypatch.setattr(memory, "peak_bytes", lambda call: call().nbytes)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: TINY.dense_bytes)
+    machine = machine_named("H200")
+    rows = [replace(row, dense_tokens=1000, tokens=2000)
+            for row in memory_rows(TINY, FORMATS[0], machine, (24,))]  # fmt: skip
+    (row,), peaks = memory.measure_memory(TINY, FORMATS[0], rows, machine, "cpu")
+    assert row.dense_measured == "fits; 1.03 times as many: does not fit"
+    assert row.measured == "does not fit; 1.03 times as many: does not fit"
+    assert asked == [1000, 1030, 2000, 2060]
+    assert limits[0] == 23 * 10**9 + memory.ROUNDING
+    assert limits[2] < limits[0] + TINY.dense_bytes
+    assert [(each.contender, each.tokens) for each in peaks] == [
+        ("grouped_mm", 8), ("grouped_mm", 24), ("ours (1,2,32)", 8), ("ours (1,2,32)", 24),
+    ]  # fmt: skip
+    assert peaks[0].peak_bytes == 8 * 64 * 2
+    assert memory.tried(None, TINY, 0, 24, 0) == "weights do not fit"

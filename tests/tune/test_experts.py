@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from samoyeds_gen.check.strategies import SHIPPED
+from samoyeds_gen.compiler import first_violation
 from samoyeds_gen.errors import TuneError
 from samoyeds_gen.formats import Format
-from samoyeds_gen.language import make_ssmm
+from samoyeds_gen.language import make_ssmm, target_named
 from samoyeds_gen.tune.experts import ExpertTask, expected_tiles, expert_schedules, predicted
-from samoyeds_gen.tune.machines import machine_named
+from samoyeds_gen.tune.machines import MACHINES, machine_named
 
 H200 = machine_named("H200")
 FORM = Format(1, 2, 128)
@@ -66,6 +68,47 @@ def test_every_schedule_is_legal_and_named_apart():
     assert len({each.name for each in made}) == len(made) > 20
 
 
-def test_a_gpu_without_the_pipeline_is_refused():
-    with pytest.raises(TuneError, match="no schedule multiplies experts"):
-        expert_schedules(ExpertTask(**MIXTRAL, tokens=16), GATE, machine_named("A100"))
+OTHERS = [each for each in MACHINES if each.target != "sm_90a"]
+
+
+@pytest.mark.parametrize("machine", OTHERS, ids=lambda each: each.name)
+@pytest.mark.parametrize("problem", [GATE, DOWN], ids=["gate", "down"])
+def test_gpus_without_wgmma_have_the_ring(machine, problem):
+    target, columns = target_named(machine.target), []
+    for tokens in (16, 128, 4096):
+        task = ExpertTask(**MIXTRAL, tokens=tokens)
+        made = expert_schedules(task, problem, machine)
+        assert len({each.name for each in made}) == len(made) > 20
+        assert {each.pipeline.copy for each in made} == {"cp_async_16b"}
+        assert all(first_violation(each, problem, target) is None for each in made)
+        times = [predicted(task, each, problem, machine) for each in made]
+        assert times == sorted(times)
+        columns.append(made[0].tile.n)
+    assert columns[0] <= 16 < columns[1] <= columns[2], "tiles follow the tokens of an expert"
+
+
+@given(st.integers(1, 13), st.sampled_from((GATE, DOWN)), st.sampled_from(OTHERS))
+def test_more_tokens_never_take_less_time_on_the_ring(power, problem, machine):
+    fewer, more = (ExpertTask(**MIXTRAL, tokens=2**p) for p in (power, power + 1))
+    for schedule in expert_schedules(fewer, problem, machine)[:4]:
+        first = predicted(fewer, schedule, problem, machine)
+        assert first <= predicted(more, schedule, problem, machine) * 1.0001
+
+
+@pytest.mark.parametrize("name", ["A100", "H200"])
+@pytest.mark.parametrize("form", SHIPPED, ids=str)
+def test_every_shipped_format_has_a_schedule(form, name):
+    for gated in (False, True):
+        if gated and 8 % form.m:
+            continue  # gate and up rows alternate by 8
+        problem = make_ssmm(
+            form, "bf16", activation="silu" if gated else None, grouped=True, gated=gated
+        )
+        assert expert_schedules(ExpertTask(**MIXTRAL, tokens=64), problem, machine_named(name))
+
+
+@pytest.mark.parametrize("name", ["A100", "H200"])
+def test_a_format_that_no_kernel_takes_is_refused(name):
+    problem = make_ssmm(Format(8, 16, 32), "bf16", activation="silu", grouped=True, gated=True)
+    with pytest.raises(TuneError, match="no schedule multiplies experts of format"):
+        expert_schedules(ExpertTask(**MIXTRAL, tokens=16), problem, machine_named(name))

@@ -10,9 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from layer_cases import SMALL, TINY, InventedLayerRig, contender, usual
 
-from samoyeds_gen.errors import TuneError
+from samoyeds_gen.errors import CompileError, TuneError
 from samoyeds_gen.formats import Format, gate_block
-from samoyeds_gen.tune.layers import CONFIGS, TOKENS, Case, LayerConfig, cases_of, config_named
+from samoyeds_gen.tune.layers import (
+    CONFIGS,
+    TOKENS,
+    Case,
+    LayerConfig,
+    cases_of,
+    choice,
+    config_named,
+)
 from samoyeds_gen.tune.layers.best import Peers, read_peers
 from samoyeds_gen.tune.layers.choice import chosen_kernels, names_of
 from samoyeds_gen.tune.layers.rows import LayerRow, layer_means, layer_rows, layers_json, rows_csv
@@ -215,6 +223,27 @@ def test_a_row_as_a_sentence():
     )
     assert "replayed" not in str(rows[1])
     assert "x" not in str(replace(rows[1], ratio=None, ratio_best=None)).split(":")[1]
+
+
+def test_kernels_are_compiled_ahead(monkeypatch):
+    seen = []
+
+    def compiled(schedule, problem, target):
+        seen.append((schedule, problem, target.name))
+        if len(seen) == 1:
+            raise CompileError("it spills")
+
+    steps = []
+    monkeypatch.setattr(choice, "grouped_kernel", compiled)
+    monkeypatch.setattr(choice, "order_of", lambda *given, **options: steps.append(options))
+    monkeypatch.setattr(choice, "order_of_combine", lambda *given: steps.append(given[2:5]))
+    cases = cases_of([config_named("qwen1.5-moe")], [16, 16384])
+    count = choice.compile_ahead(cases, [Format(1, 2, 128)], machine_named("H200"))
+    assert len(set(seen)) == len(seen) == count - 2 + 1
+    assert {each[2] for each in seen} == {"sm_90a"}
+    assert {"chooses": False, "values": "float32", "index": "int64"} in steps
+    assert (4, 16, 2048) in steps
+    assert (1, 4 * 16384, 2048) in steps
 
 
 def test_kernels_are_named_and_only_the_first_may_pack_tokens():

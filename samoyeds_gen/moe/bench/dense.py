@@ -25,7 +25,7 @@ class GroupedExperts:
         self.gate_up, self.down = gate_up, down
         # Sixteen bits are the narrowest keys that hold every expert: sorting takes a pass a byte.
         self._ids = torch.arange(len(down), dtype=torch.int16, device=down.device)
-        self._counting: dict[int, Array] = {}
+        self._counting = torch.arange(0, device=down.device)
 
     def __call__(self, tokens: Array, chosen: Array, weights: Array) -> Array:
         """See the class."""
@@ -43,9 +43,9 @@ class GroupedExperts:
         return combine(narrow, places.view_as(chosen), weights)
 
     def _count(self, n: int) -> Array:
-        if n not in self._counting:
-            self._counting[n] = torch.arange(n, device=self.down.device)
-        return self._counting[n]
+        if len(self._counting) < n:
+            self._counting = torch.arange(n, device=self.down.device)
+        return self._counting[:n]
 
 
 def grouped_product(rows: Array, weight: Array, ends: Array) -> Array:

@@ -7,6 +7,7 @@ workspaces of libraries) are one allowance.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from samoyeds_gen.compiler import Plan, compile_plan
@@ -14,10 +15,10 @@ from samoyeds_gen.compiler.routing import MOST_ALONE, chunk_of
 from samoyeds_gen.formats import Format
 from samoyeds_gen.formats.weight import expected_arrays
 from samoyeds_gen.kernel.experts import ALIGNMENT
-from samoyeds_gen.kernel.routing_steps import ALONE
+from samoyeds_gen.kernel.routing_steps import SORT_ALONE
 from samoyeds_gen.language import target_named
 from samoyeds_gen.tune.buckets import bucket
-from samoyeds_gen.tune.layers.choice import Chosen, chosen_kernels
+from samoyeds_gen.tune.layers.choice import chosen_kernels
 from samoyeds_gen.tune.layers.configs import Case, LayerConfig
 from samoyeds_gen.tune.machines import Machine
 
@@ -26,7 +27,7 @@ CAPACITIES: Final = (24, 80, 141)
 """Memories, in GB, for which the largest number of tokens is said."""
 
 ALLOWANCE: Final = GB
-"""Bytes left for a context, kernels, and workspaces of libraries."""
+"""Bytes left for a context, kernels, workspaces of libraries, and the allocator's rounding."""
 
 MOST_TOKENS: Final = 2**24
 BYTES: Final = {"bfloat16": 2, "float16": 2, "uint32": 4, "uint8": 1}
@@ -68,7 +69,7 @@ def sparse_activation(config: LayerConfig, tokens: int) -> int:
     rows, top = tokens * config.top, config.top
     arrays = [4 * tokens * top, 4 * tokens * top, 4 * (config.experts + 1), 4 * rows, 4 * rows]
     arrays.append(4 * tokens * top)
-    if tokens > min(ALONE, MOST_ALONE):
+    if tokens > min(SORT_ALONE, MOST_ALONE):
         arrays.append(4 * -(-tokens // chunk_of(tokens)) * config.experts)
     arrays += [2 * rows * config.inner, 2 * rows * config.hidden]
     return sum(-(-each // ALIGNMENT) * ALIGNMENT for each in arrays)
@@ -81,8 +82,14 @@ def given_bytes(config: LayerConfig, tokens: int) -> int:
 
 def held(config: LayerConfig, form: Format, tokens: int, machine: Machine) -> Held:
     """Bytes of our weights, with the words that a call of so many tokens reads beside values."""
+    return _held(config, form, bucket(tokens), machine)
+
+
+@lru_cache(maxsize=4096)
+def _held(config: LayerConfig, form: Format, tokens: int, machine: Machine) -> Held:
+    """Those of all numbers of tokens of a bucket, whose kernels are the same."""
     stored = values = words = 0
-    kernels = _kernels(config, tokens, form, machine)
+    kernels = chosen_kernels(Case(config, tokens), form, machine)
     shapes = ((2 * config.inner, config.hidden), (config.hidden, config.inner))
     for kernel, (m, k) in zip(kernels, shapes, strict=True):
         arrays = expected_arrays(form, "bfloat16", (m, k))
@@ -124,19 +131,12 @@ def largest(need: Callable[[int], int], capacity: int) -> int:
 
 
 def dense_need(config: LayerConfig, tokens: int) -> int:
-    """Bytes that the grouped peer takes in all."""
-    given = given_bytes(config, tokens)
-    return config.dense_bytes + given + dense_activation(config, tokens)
+    """Bytes that the grouped peer takes in all, with the row numbers that it keeps."""
+    given, numbers = given_bytes(config, tokens), 8 * tokens * config.top
+    return config.dense_bytes + given + numbers + dense_activation(config, tokens)
 
 
 def sparse_need(config: LayerConfig, tokens: int, form: Format, machine: Machine) -> int:
     """Bytes that our layer takes in all."""
     weights = held(config, form, tokens, machine).resident
     return weights + given_bytes(config, tokens) + sparse_activation(config, tokens)
-
-
-def _kernels(
-    config: LayerConfig, tokens: int, form: Format, machine: Machine
-) -> tuple[Chosen, Chosen]:
-    """The kernels of a call; those of all numbers of tokens of a bucket are the same."""
-    return chosen_kernels(Case(config, bucket(tokens)), form, machine)

@@ -8,7 +8,8 @@ from functools import lru_cache
 from samoyeds_gen.errors import SamoyedsError
 from samoyeds_gen.formats import Format
 from samoyeds_gen.kernel import grouped_kernel
-from samoyeds_gen.language import Schedule, Ssmm, make_ssmm, target_named
+from samoyeds_gen.kernel.routing_steps import order_of, order_of_combine
+from samoyeds_gen.language import Routing, Schedule, Ssmm, Target, make_ssmm, target_named
 from samoyeds_gen.tune.buckets import bucket
 from samoyeds_gen.tune.experts import ExpertTask, expert_schedules
 from samoyeds_gen.tune.layers.configs import Case
@@ -65,7 +66,7 @@ def compile_ahead(cases: Sequence[Case], formats: Sequence[Format], machine: Mac
     A kernel that does not compile is left to the call that wants it.
     """
     target = target_named(machine.target)
-    wanted: dict[tuple[Schedule, Ssmm], None] = {}
+    wanted: dict[tuple[Schedule, Ssmm] | Case, None] = dict.fromkeys(cases)
     for case in cases:
         for form in formats:
             try:
@@ -74,12 +75,24 @@ def compile_ahead(cases: Sequence[Case], formats: Sequence[Format], machine: Mac
                 continue
             wanted.update({(each.schedule, each.problem): None for each in pair})
 
-    def compile_one(each: tuple[Schedule, Ssmm]) -> bool:
+    def compile_one(each: tuple[Schedule, Ssmm] | Case) -> bool:
         try:
-            grouped_kernel(*each, target)
+            if isinstance(each, Case):
+                _compile_routing(each, target)
+            else:
+                grouped_kernel(*each, target)
         except SamoyedsError:
             return False
         return True
 
     with ThreadPoolExecutor(thread_name_prefix="bench-compile") as pool:
         return sum(pool.map(compile_one, wanted))
+
+
+def _compile_routing(case: Case, target: Target) -> None:
+    """What sorts tokens, gathers them and combines what experts computed."""
+    config, top = case.config, case.config.top
+    routing = Routing(config.experts, top, "softmax_topk", False)
+    order_of(routing, target, case.tokens, chooses=False, values="float32", index="int64")
+    for choices, rows in ((top, case.tokens), (1, case.tokens * top)):
+        order_of_combine(target, "bfloat16", choices, rows, config.hidden, 0)

@@ -73,10 +73,14 @@ def demand(
 
 def resident_ctas(schedule: Schedule, problem: Ssmm, target: Target) -> int:
     """CTAs that fit one multiprocessor: what the schedule promises, or more if there is room."""
+    return max(schedule.resident.ctas, room(schedule, problem, target))
+
+
+def room(schedule: Schedule, problem: Ssmm, target: Target) -> int:
+    """CTAs whose rings and registers, as estimated, one multiprocessor has."""
     shared = schedule.pipeline.stages * stage_bytes(schedule, problem) + 2048
     registers = derive_geometry(schedule, problem).registers * schedule.warps.threads
-    room = min(target.shared_per_sm // shared, target.registers_per_sm // registers)
-    return max(schedule.resident.ctas, room)
+    return min(target.shared_per_sm // shared, target.registers_per_sm // registers)
 
 
 def _fold_work(schedule: Schedule, problem: Ssmm) -> float:

@@ -1,0 +1,165 @@
+"""The figures of layers as Markdown tables, from the JSON that `samoyeds-gen bench` writes."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from samoyeds_gen.errors import TuneError
+from samoyeds_gen.tune.layers.best import ANCHOR
+from samoyeds_gen.tune.layers.memory_rows import MemoryRow
+from samoyeds_gen.tune.layers.model_rows import ModelRow, model_means
+from samoyeds_gen.tune.layers.rows import LayerRow, layer_means
+
+NOTHING = ""
+NOT_YET = "Not measured yet.\n"
+MEGA = 1e6
+
+
+def read_rows(path: Path, kind: type, suite: str) -> tuple[list[Any], dict[str, Any]]:
+    """The rows of dataclass `kind` in a file of a suite, and what made them.
+
+    Without the file there are no rows. Raises TuneError for any other file.
+    """
+    if not path.is_file():
+        return [], {}
+    try:
+        record = json.loads(path.read_text())
+        if record["suite"] != suite:
+            raise ValueError(record["suite"])
+        rows = [kind(**row) for row in record.pop("rows")]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise TuneError(
+            f"{path.name} does not hold the figures of the suite {suite}",
+            remedy=f"write it with samoyeds-gen bench --suite {suite} -o {path.name}",
+        ) from None
+    return rows, record
+
+
+def layers_markdown(rows: Sequence[LayerRow], about: dict[str, Any]) -> str:
+    """Our times by layer and tokens with their ratios, the means, and peak memory."""
+    if not rows:
+        return NOT_YET
+    parts = []
+    for routing in dict.fromkeys(row.routing for row in rows):
+        of_routing = [row for row in rows if row.routing == routing]
+        for name in dict.fromkeys(row.contender for row in of_routing if row.kind == "ours"):
+            ours = [row for row in of_routing if row.contender == name]
+            parts.append(f"**{name}, {routing} routing**, microseconds (of best, of grouped_mm)\n")
+            parts.append(_by_tokens(ours, _time_cell))
+    means = [
+        (
+            each.group,
+            each.routing,
+            each.contender,
+            *map(_times, (each.ratio_best, each.least_best, each.ratio, each.least)),
+        )
+        for each in layer_means(rows)
+        if each.contender != ANCHOR
+    ]
+    head = ("cases", "routing", "contender", "of best", "least", "of grouped_mm", "least")
+    parts += ["**Geometric means**\n", _table(head, means)]
+    first = [row for row in rows if row.contender == _first_of_ours(rows)]
+    dense = {row.case: row for row in rows if row.contender == ANCHOR}
+    parts.append("**Peak memory of a call beside weights, inputs and output**, MB (grouped_mm)\n")
+    parts.append(
+        _by_tokens(
+            [row for row in first if row.case in dense and row.routing == first[0].routing],
+            lambda row: f"{row.peak_bytes / MEGA:.1f} ({dense[row.case].peak_bytes / MEGA:.1f})",
+        )
+    )
+    return "\n".join([*parts, _made(about)])
+
+
+def models_markdown(rows: Sequence[ModelRow], about: dict[str, Any]) -> str:
+    """One line a call and contender, then the means."""
+    if not rows:
+        return NOT_YET
+    head = (
+        "layer", "call", "experts", "us", "tokens/s", "of grouped_mm", "weights MB", "peak MB",
+    )  # fmt: skip
+    lines = [
+        (
+            row.config,
+            row.call,
+            row.contender,
+            f"{row.us:.1f}",
+            f"{row.tokens_per_s:.0f}",
+            _times(row.ratio),
+            f"{row.held_bytes / MEGA:.0f}",
+            f"{row.peak_bytes / MEGA:.1f}",
+        )
+        for row in rows
+    ]
+    means = [
+        (each.group, each.contender, _times(each.ratio), _times(each.least), str(each.cases))
+        for each in model_means(rows)
+        if each.contender != ANCHOR
+    ]
+    parts = [_table(head, lines)]
+    parts.append(_table(("geometric mean", "experts", "of grouped_mm", "least", "calls"), means))
+    return "\n".join([*parts, _made(about)])
+
+
+def memory_markdown(rows: Sequence[MemoryRow], about: dict[str, Any]) -> str:
+    """One line a layer and memory; who tried it, if anybody did."""
+    if not rows:
+        return NOT_YET
+    tried = any(row.measured or row.dense_measured for row in rows)
+    head = ("layer", "GB", "format", "stored", "read", "in memory", "dense", "ours", "ratio")
+    lines = []
+    for row in rows:
+        shares = (row.share, row.read_share, row.resident_share)
+        cells = (
+            row.config,
+            str(row.gb),
+            row.format,
+            *(f"{100 * each:.1f} %" for each in shares),
+            str(row.dense_tokens),
+            str(row.tokens),
+            _times(row.tokens_ratio),
+        )
+        lines.append((*cells, row.dense_measured, row.measured) if tried else cells)
+    table = _table((*head, "dense did", "ours did") if tried else head, lines)
+    how = _made(about) if tried else f"By formula alone, for one {about.get('gpu')}.\n"
+    return "\n".join([table, how])
+
+
+def _by_tokens(rows: Sequence[LayerRow], cell: Any) -> str:
+    """A line a layer, a column a number of tokens."""
+    tokens = sorted({row.tokens for row in rows})
+    found = {(row.config, row.tokens): cell(row) for row in rows}
+    lines = [
+        (config, *(found.get((config, each), NOTHING) for each in tokens))
+        for config in dict.fromkeys(row.config for row in rows)
+    ]
+    return _table(("layer", *(f"{each} tokens" for each in tokens)), lines)
+
+
+def _time_cell(row: LayerRow) -> str:
+    ratios = ", ".join(_times(each) or "-" for each in (row.ratio_best, row.ratio))
+    return f"{row.us:.1f} ({ratios})"
+
+
+def _first_of_ours(rows: Sequence[LayerRow]) -> str:
+    return next((row.contender for row in rows if row.kind == "ours"), NOTHING)
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = "|---" * len(head) + "|"
+    return "\n".join(["| " + " | ".join(each) + " |" for each in (head,)] + [rule] + [
+        "| " + " | ".join(each) + " |" for each in lines
+    ]) + "\n"  # fmt: skip
+
+
+def _made(about: dict[str, Any]) -> str:
+    effort = about.get("effort") or {}
+    return (
+        f"{about.get('gpu')}, driver {about.get('driver')}, torch {about.get('torch')}, "
+        f"{about.get('date')}, {effort.get('rounds')} rounds of {effort.get('sample_ms', 0):.0f} "
+        "ms.\n"
+    )
+
+
+def _times(ratio: float | None) -> str:
+    return NOTHING if ratio is None else f"{ratio:.2f}x"
