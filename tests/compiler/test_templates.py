@@ -208,6 +208,19 @@ def warpgroup_kernels():
             yield emit(compile_plan(load_schedule("ssmm_sm90", format, made.dtype), made))
 
 
+def ring_experts():
+    """Grouped ring kernels of every fold, with gates and without."""
+    for fold, format in (
+        ("prefix", Format(1, 2, 64)),
+        ("exchange", Format(1, 2, 64)),
+        ("expand", Format(2, 4, 32)),
+    ):
+        for options in ({"gated": True, "activation": "silu", "index": "int32"}, {"bias": True}):
+            made = make_ssmm(format, "bfloat16", grouped=True, **options)
+            base = load_schedule("ssmm_sm80", format, made.dtype)
+            yield emit(compile_plan(replace(base, stationary=Stationary(fold)), made))
+
+
 def routing_kernels():
     """Routing kernels that contain, together, all that their templates say."""
     target = target_named("sm_80")
@@ -226,7 +239,7 @@ def routing_kernels():
 
 def test_every_macro_is_used():
     """A macro that no kernel of a covering set contains is dead."""
-    kernels = (*warpgroup_kernels(), *routing_kernels())
+    kernels = (*warpgroup_kernels(), *ring_experts(), *routing_kernels())
     lines = {line.strip() for kernel in kernels for line in kernel.splitlines()}
     for factors, text_of in ((FACTORS, emitted), (STREAM_FACTORS, streamed)):
         rows = covering(factors, legal=lambda row, text_of=text_of: text_of(row) is not None)

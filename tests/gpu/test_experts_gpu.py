@@ -15,9 +15,6 @@ torch = pytest.importorskip("torch", reason="buffers and checks are torch's")
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not driver_present(), reason=driver_problem() or "no GPU"),
-    pytest.mark.skipif(
-        driver_present() and device_target() != "sm_90a", reason="experts share a launch on Hopper"
-    ),
     pytest.mark.timeout(300),
 ]
 
@@ -28,6 +25,7 @@ FORMATS = (
     Format(1, 1, 32),
     Format(4, 8, 32),
 )
+SCHEDULES = ("ssmm_sm90", "ssmm_sm80_prefix", "ssmm_sm80_exchange", "ssmm_sm80_expand")
 COUNTS = ((5, 0, 200, 1, 0, 33), (0, 0, 300), (1,), (7,) * 40)
 
 
@@ -43,22 +41,29 @@ def stacked(form, experts, rows, k, dtype, block=0):
 
 @pytest.mark.parametrize("gather", ["on_load", "before", None])
 @pytest.mark.parametrize("form", FORMATS, ids=str)
-def test_every_row_is_its_experts(form, gather):
-    from samoyeds_gen.language import dtype_named, load_schedule
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_row_is_its_experts(name, form, gather):
+    from samoyeds_gen.compiler import first_violation
+    from samoyeds_gen.language import dtype_named, load_schedule, make_ssmm, target_named
     from samoyeds_gen.language.schedule import Pack
 
+    target = device_target()
     for seed, counts in enumerate(COUNTS):
         torch.manual_seed(seed)
         dtype = ("bfloat16", "float16")[seed % 2]
-        schedule = load_schedule("ssmm_sm90", form, dtype_named(dtype))
+        schedule = load_schedule(name, form, dtype_named(dtype))
         options = {"gated": True, "activation": "silu"} if gather else {"scale": True}
         if gather:
             from dataclasses import replace
 
             schedule = replace(schedule, pack=Pack(gather=gather), where=())
             options["index"] = "int32"
+        problem = make_ssmm(form, dtype, grouped=True, **options)
+        broken = first_violation(schedule, problem, target_named(target))
+        if broken:
+            pytest.skip(f"{name} is not for this GPU, format or gate: {broken}")
         kernel = sg.compile_grouped(
-            schedule, n=form.n, m=form.m, v=form.v, dtype=dtype, target="sm_90a", **options
+            schedule, n=form.n, m=form.m, v=form.v, dtype=dtype, target=target, **options
         )
         k, block = 328, gate_block(form) if gather else 0
         rows = 3 * max(block, form.m)
@@ -128,6 +133,25 @@ def test_a_layer_is_what_the_reference_computes(tokens, shared):
             everyone = torch.zeros_like(chosen) + torch.arange(4, device="cuda")
             expected = experts(x, everyone, weights)
         close(experts(x, everyone, weights), expected)
+
+
+@pytest.mark.parametrize("tokens", [16, 700])
+def test_a_layer_of_ring_kernels(tokens, monkeypatch):
+    """What GPUs without wgmma run, on any GPU."""
+    from samoyeds_gen.moe import on_kernels
+    from samoyeds_gen.moe.backend import use_backend
+    from samoyeds_gen.tune import experts as choice
+
+    monkeypatch.setattr(choice, "_candidates", lambda problem: ())
+    on_kernels._kernel.cache_clear()
+    torch.manual_seed(tokens)
+    experts = layer(shared=1)
+    x, chosen, weights = drawn(tokens, 16, 4)
+    with torch.no_grad():
+        y = experts(x, chosen, weights)
+        with use_backend("reference"):
+            close(y, experts(x, chosen, weights))
+    on_kernels._kernel.cache_clear()
 
 
 def test_a_graph_replays_with_other_routing():

@@ -25,12 +25,14 @@ from samoyeds_gen.moe import (
     SparseMLP,
     SparseMoE,
     StoredWeight,
+    on_kernels,
     use_backend,
 )
 from samoyeds_gen.moe import ops as operators
 from samoyeds_gen.moe.bound import experts_with_bound, mlp_with_bound
 from samoyeds_gen.moe.ops import spelled
 from samoyeds_gen.moe.stored import weight_at
+from samoyeds_gen.tune.machines import machine_named
 
 pytestmark = pytest.mark.torch
 
@@ -142,8 +144,10 @@ def test_a_linear_router_follows_the_rule():
     assert wanted.holds(y.flatten(0, 1))
 
 
-def test_the_kernels_compute_the_same_layer():
+@pytest.mark.parametrize("gpu", ["H200", "A100"])
+def test_the_kernels_compute_the_same_layer(gpu, monkeypatch):
     """In the simulator: both products, the gate, the scale, the gather and the combination."""
+    monkeypatch.setattr(on_kernels, "_machine", lambda device: machine_named(gpu))
     form = Format(1, 2, 64)
     random = torch.Generator().manual_seed(1)
     experts = experts_of(random, form, 3, 1, hidden=128, inner=64)
