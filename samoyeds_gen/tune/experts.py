@@ -1,9 +1,9 @@
 """Which schedule suits the experts of a layer: a model of a grouped launch, and its choice.
 
-How many tokens each expert gets is known only on the device, so the model reckons with uniform
-routing. Constants are fits to launches on an H200: the tiles that they rank first are 2 % from the
-best ones on average, 12 % at worst. Ring kernels, for GPUs without wgmma, are reckoned with as in
-single products.
+How many tokens an expert gets is known on the device only: uniform routing is reckoned with. A tile
+is its stages and its epilogue, a launch its waves of tiles and its bytes, which partly hide behind
+each other. Constants are fits to an H200, 2 % from the best tiles on average, 12 % at worst; kernels
+of the ring, for GPUs without wgmma, are reckoned with as in single products.
 """
 
 import math
@@ -124,11 +124,7 @@ def expected_tiles(tokens: int, share: float, n: int) -> float:
 
 
 def predicted(task: ExpertTask, schedule: Schedule, problem: Ssmm, machine: Machine) -> float:
-    """Microseconds of a grouped launch, its gather before included if it has one.
-
-    A tile's time is its stages and its epilogue; a launch is its waves of tiles and its bytes, which
-    partly hide behind each other.
-    """
+    """Microseconds of a grouped launch, its gather before included if it has one."""
     if schedule.pipeline.copy == atoms.CP_ASYNC_16B.name:
         return _predicted_ring(task, schedule, problem, machine)
     consumers = schedule.warps.m // 4

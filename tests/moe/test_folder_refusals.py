@@ -325,9 +325,10 @@ def test_without_transformers(monkeypatch):
 
     from samoyeds_gen.moe import skeleton
 
+    config = config_of("mixtral")
     monkeypatch.setitem(sys.modules, "transformers", None)
     refused(
-        lambda: skeleton.skeleton(config_of("mixtral")),
+        lambda: skeleton.skeleton(config),
         ModelError,
         "models are built by transformers, which is not installed; pip install 'samoyeds-gen[hf]'",
     )
