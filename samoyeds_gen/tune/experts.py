@@ -2,8 +2,8 @@
 
 How many tokens an expert gets is known on the device only: uniform routing is reckoned with. A tile
 is its stages and its epilogue, a launch its waves of tiles and its bytes, which partly hide behind
-each other. Constants are fits to an H200, 2 % from the best tiles on average, 12 % at worst; kernels
-of the ring, for GPUs without wgmma, are reckoned with as in single products.
+each other. Constants are fits to an H200, 2 % from the best tiles on average, 12 % at worst; ring
+kernels, for GPUs without wgmma, are reckoned with as in single products.
 """
 
 import math
