@@ -6,6 +6,8 @@ test_places.py runs them.
 # ruff: noqa: E402
 
 import copy
+import gc
+import weakref
 
 import pytest
 
@@ -147,6 +149,15 @@ def test_only_data_follows_a_module(gpu):
         assert tensor.device.type == "cpu"
         assert tensor.dtype == before[key].dtype
         assert torch.equal(tensor, before[key])
+
+
+def test_what_was_moved_away_is_not_kept(gpu):
+    experts = layer()
+    gone = weakref.ref(experts.up_proj.sparse())
+    assert experts.cpu().up_proj.sparse() is gone()  # which moved nothing
+    experts.to(gpu)
+    gc.collect()
+    assert gone() is None
 
 
 def test_linear_moves_its_bias(gpu):
