@@ -18,7 +18,7 @@ WORDS = re.compile(
     "|".join(
         (
             rf"\b{'hel' + 'per'}s?\b",
-            rf"(?<!cuda\.core\.)(?<!torch\.)\b{'ut' + 'il'}s\b",
+            rf"(?<!cuda\.core\.)(?<!torch\.)(?<!torch\._dynamo\.)\b{'ut' + 'il'}s\b",
             rf"(?<!scope=\"){'ses' + 'sion'}s?\b(?!_|start|finish)",
             rf"\b{'is' + 'sue'}s? #?\d",
             rf"{'index' + '-url'}",
