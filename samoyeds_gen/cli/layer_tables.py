@@ -72,7 +72,6 @@ def print_memory(rows: Sequence[MemoryRow], peaks: Sequence[PeakRow]) -> None:
             ">GB",
             "format",
             ">stored",
-            ">read",
             ">in memory",
             ">dense tokens",
             ">our tokens",
@@ -142,7 +141,7 @@ def _model_mean(mean: ModelMean) -> tuple[str, ...]:
 
 
 def _memory_cells(row: MemoryRow) -> tuple[str, ...]:
-    shares = (row.share, row.read_share, row.resident_share)
+    shares = (row.share, row.resident_share)
     return (
         row.config,
         str(row.gb),

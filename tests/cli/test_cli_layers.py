@@ -141,7 +141,7 @@ def test_memory_is_told_without_a_gpu(cli, monkeypatch, tmp_path):
     outputs = ("-o", "r.json", "-o", "r.csv")
     ran = cli("bench", "--suite", "memory", "--config", "qwen1.5-moe", *outputs)
     assert ran.code == 0
-    for words in ("28.3 %", "31.6 %", "141", "weights of one layer"):
+    for words in ("28.3 %", "141", "weights of one layer"):
         assert words in ran.out
     assert "dense did" not in ran.out
     data = json.loads((tmp_path / "r.json").read_text())

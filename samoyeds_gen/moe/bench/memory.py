@@ -61,8 +61,8 @@ def measure_memory(
     peaks += peaks_of(name, ours, config, partial(sparse_activation, config), device)
     for place, row in enumerate(found):
         weighs = held(config, form, max(1, row.tokens), machine)
-        words = weighs.resident - weighs.stored  # they lie outside of torch's memory
-        did = tried(ours, config, row.tokens, row.gb, weighs.stored, words)
+        # Words lie outside of torch's memory.
+        did = tried(ours, config, row.tokens, row.gb, weighs.values, weighs.words)
         found[place] = replace(row, measured=did)
     return found, peaks
 

@@ -41,14 +41,18 @@ FORMULA: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Bytes of all weights of a layer: as stored, what a call reads, and both in one memory.
-
-    A call reads values as they are stored, and words packed of metadata and indices.
+    """Bytes of all weights of a layer: as stored, and of these in a GPU's memory the values, beside
+    them the words packed of metadata and indices, which themselves stay on the host.
     """
 
     stored: int
-    read: int
-    resident: int
+    values: int
+    words: int
+
+    @property
+    def resident(self) -> int:
+        """What lies in a GPU's memory, which is what a call reads."""
+        return self.values + self.words
 
 
 def dense_activation(config: LayerConfig, tokens: int) -> int:
@@ -98,8 +102,7 @@ def _held(config: LayerConfig, form: Format, tokens: int, machine: Machine) -> H
         rows, columns = arrays["data"][1]
         values += 2 * rows * columns
         words += packed_bytes(plan, form, m, k)
-    found = (stored, values + words, stored + words)
-    return Held(*(config.experts * each for each in found))
+    return Held(*(config.experts * each for each in (stored, values, words)))
 
 
 def packed_bytes(plan: Plan, form: Format, m: int, k: int) -> int:

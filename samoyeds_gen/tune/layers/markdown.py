@@ -106,10 +106,10 @@ def memory_markdown(rows: Sequence[MemoryRow], about: dict[str, Any]) -> str:
     if not rows:
         return NOT_YET
     tried = any(row.measured or row.dense_measured for row in rows)
-    head = ("layer", "GB", "format", "stored", "read", "in memory", "dense", "ours", "ratio")
+    head = ("layer", "GB", "format", "stored", "in memory", "dense", "ours", "ratio")
     lines = []
     for row in rows:
-        shares = (row.share, row.read_share, row.resident_share)
+        shares = (row.share, row.resident_share)
         cells = (
             row.config,
             str(row.gb),

@@ -26,9 +26,9 @@ FEW_TOKENS = 16
 class MemoryRow:
     """One layer in one memory of `gb` GB: the most tokens a call, and bytes of weights.
 
-    `share` is our stored weights' part of the dense ones, `read_share` that of what a call reads of
-    them, `resident_share` that of all that lies in memory; `tokens_ratio` is None where no dense
-    call fits. The last two say what a GPU did at the number of tokens, "" where it was not tried.
+    `share` is our stored weights' part of the dense ones, `resident_share` that of what lies in a
+    GPU's memory; `tokens_ratio` is None where no dense call fits. The last two say what a GPU did
+    at the number of tokens, "" where it was not tried.
     """
 
     config: str
@@ -36,10 +36,8 @@ class MemoryRow:
     gb: int
     dense_bytes: int
     stored_bytes: int
-    read_bytes: int
     resident_bytes: int
     share: float
-    read_share: float
     resident_share: float
     dense_tokens: int
     tokens: int
@@ -64,10 +62,8 @@ def memory_rows(
             gb=gb,
             dense_bytes=config.dense_bytes,
             stored_bytes=weights.stored,
-            read_bytes=weights.read,
             resident_bytes=weights.resident,
             share=weights.stored / config.dense_bytes,
-            read_share=weights.read / config.dense_bytes,
             resident_share=weights.resident / config.dense_bytes,
             dense_tokens=dense,
             tokens=ours,
