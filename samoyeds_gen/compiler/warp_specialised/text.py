@@ -71,12 +71,12 @@ class SpecialisedText(KernelText):
         self.word_row = "(expert * tiles_m + tile_m)" if problem.grouped else "tile_m"
         self.first_token = "first_row" if problem.grouped else "tile_n * kTileN"
         self.last_token = "last_row" if problem.grouped else "n"
-        # Single CTAs hold their tile's scales and names in registers; a cluster looks at its parts.
-        alone = plan.geometry.split == 1
-        self.held_scale, self.held_names = problem.scale and alone, self.gathered and alone
+        # A warp that has registers for its tile's scales and names loads them all at once.
+        holds = plan.geometry.holds_words
+        self.held_scale, self.held_names = problem.scale and holds, self.gathered and holds
         self.held_words = self.held_scale or self.held_names
         self.lost = FLOAT32.nan
-        self.late_names = self.gathered and not alone
+        self.late_scale, self.late_names = problem.scale and not holds, self.gathered and not holds
         self.bias = "(bias + expert * m)" if problem.grouped else "bias"
         # A gate and its up projection are 8 rows apart: in the same thread, two sums further.
         self.features = "m / 2" if problem.gated else "m"
