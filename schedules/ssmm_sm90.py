@@ -14,7 +14,8 @@ def ssmm_sm90(s, weight, tokens, out):
         s.tile(m=256, n=128, k=128)
         s.warps(m=16, n=1)
     elif prefix:  # M sets of accumulators, as wide as registers allow beside any epilogue
-        s.tile(m=128 * f.m, n=200 if f.m == 2 else 88 if f.v == 32 else 96, k=128)
+        n = {2: 184, 4: 80} if f.v == 32 else {2: 200, 4: 96}
+        s.tile(m=128 * f.m, n=n[f.m], k=128)
         s.warps(m=8, n=1)
     else:  # weight fragments take registers, too
         s.tile(m=128, n=192, k=128)

@@ -95,6 +95,31 @@ def test_every_shipped_kernel_is_lean(name, row):
     require_lean(name, row)
 
 
+HEAVY = (  # float32 rows that are gathered, biased, activated and mostly scaled
+    ((1, 2, 32), "gelu", "int32", True),
+    ((1, 2, 128), "silu", "int64", False),
+    ((1, 4, 32), "gelu_tanh", "int32", True),
+)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize(("ratio", "activation", "index", "scale"), HEAVY)
+def test_the_heaviest_epilogues_do_not_spill(ratio, activation, index, scale, grouped):
+    problem = make_ssmm(
+        Format(*ratio),
+        "bfloat16",
+        out_dtype="float32",
+        index=index,
+        bias=True,
+        activation=activation,
+        scale=scale,
+        grouped=grouped,
+    )
+    schedule = load_schedule(HOPPER, problem.format, problem.dtype)
+    report = build_variant(schedule, problem, target_named("sm_90a")).build.report
+    assert not report.spills, str(report)
+
+
 def test_the_product_holds_every_format_and_the_subset_every_pattern():
     for name in (HOPPER, "ssmm_sm80", "ssmm_sm80_expand"):
         formats = {

@@ -104,7 +104,7 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
     s, g = plan.schedule, plan.geometry
     chunks = (g.slice_stride - 16) // 16
     groups = ("kTokenGroups", -(-s.tile.n // 32), "groups of 32 tokens a tile")
-    held = plan.problem.scale or g.gathered
+    held = g.holds_words and (plan.problem.scale or g.gathered)
     metadata = ("kMetadataBytes", g.metadata_bytes, "of which metadata")
     rows = [] if g.fragment_buffers else _weight_ring(plan)
     rows += [
@@ -119,7 +119,7 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
         ("kFull", plan.buffer("full").offset, "first barrier of full stages"),
         ("kEmpty", plan.buffer("empty").offset, "first barrier of empty stages"),
         ("kSlices", plan.buffer("slices").offset, "first byte of the output slices"),
-        *((groups,) if held and g.split == 1 else ()),
+        *((groups,) if held else ()),
         ("kSliceTokens", s.epilogue.tokens, "tokens a slice, one slice a warp"),
         ("kTokenChunks", chunks, "16-byte chunks of a warp's features and a token"),
         ("kSliceStride", g.slice_stride, "bytes a token: 16 more keep banks apart"),

@@ -30,7 +30,8 @@ class SpecialisedGeometry(Geometry):
     expand fold; `weight_rows` are stored rows of a stage; `*_bytes` are bytes of one stage, and
     `word_bytes` those of one warpgroup's metadata and fold words. `outputs` are the output features
     of a warp. `parts_bytes` hold the parts that a CTA receives when k is split. `fragment_buffers`
-    stages of weight are in flight to registers; 0 where weight goes through the ring.
+    stages of weight are in flight to registers; 0 where weight goes through the ring. A consumer
+    `holds_words` of a tile's tokens, their scales and whether they are there, if it has registers.
     """
 
     consumers: int
@@ -60,6 +61,7 @@ class SpecialisedGeometry(Geometry):
     items: int
     item_bytes: int
     outputs: int
+    holds_words: bool
 
     @property
     def parts_bytes(self) -> int:
@@ -126,12 +128,16 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
     if cluster > 1 or schedule.split.k > 1:
         registers = CLUSTER_REGISTERS
     consumer, producer = registers[consumers]
+    needed = sets * tile.n // 2 + OVERHEAD_REGISTERS + words_held
+    # While sums leave, prefix sums have factors of every block and row.
+    leaving = 2 * per_row * blocks if prefix else 0
+    leaving += -(-tile.n // 32) * (int(problem.scale) + int(gathered))
     return SpecialisedGeometry(
         fold=fold,
         features_per_row=per_row,
         accumulator_sets=sets,
         tiles_per_word=1,
-        registers=sets * tile.n // 2 + OVERHEAD_REGISTERS + words_held,
+        registers=needed,
         consumers=consumers,
         rows=tile.m // per_row,
         weight_rows=stored_rows,
@@ -159,4 +165,5 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
         items=4 * consumers * -(-tile.n // schedule.epilogue.tokens),
         item_bytes=64 * schedule.epilogue.tokens * per_row,
         outputs=outputs,
+        holds_words=schedule.split.k == 1 and needed + leaving < consumer,
     )

@@ -68,12 +68,12 @@ class SpecialisedText(KernelText):
         stored = "tile_m * kTileM" if direct else blocked
         own = "m" if direct else "m / kFormatM * kFormatN"
         self.first_stored_row = f"expert * ({own}) + {stored}" if problem.grouped else stored
-        # Single CTAs hold their tile's scales and names in registers; a cluster looks at its parts.
-        alone = plan.geometry.split == 1
-        self.held_scale, self.held_names = problem.scale and alone, self.gathered and alone
+        # A warp that has registers for its tile's scales and names loads them all at once.
+        holds = plan.geometry.holds_words
+        self.held_scale, self.held_names = problem.scale and holds, self.gathered and holds
         self.held_words = self.held_scale or self.held_names
         self.lost = FLOAT32.nan
-        self.late_names = self.gathered and not alone
+        self.late_scale, self.late_names = problem.scale and not holds, self.gathered and not holds
         # A gate and its up projection are 8 rows apart: in the same thread, two sums further.
         self.slice_sums = "kSliceTokens / 4" if problem.gated else "kSliceTokens / 2"
         self.sum_at = "at / 2 * 4 + at % 2" if problem.gated else "at"
