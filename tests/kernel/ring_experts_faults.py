@@ -51,6 +51,10 @@ SUBJECTS = {
     ),
     "expand gate": ("expand", Format(1, 1, 64), {"gated": True, "activation": "silu"}),
 }
+METADATA = "i * (kThreads / (kMetadataWords * 8))"
+BEHIND = "fragments_behind - static_cast<int>(threadIdx.x"
+WORDS = "tile_m * kTileRows + chunk % (kTileRows / 4) * 4"
+SLOTS = "i * (kThreads / 8)"
 # Ends of the experts' rows, and rows of the output. The second has experts of two rounds of 32; the
 # last ones are what only a GPU can be handed.
 ENDS = (
@@ -149,19 +153,34 @@ PART_FAULTS = (
           "first_stored_row"),
     Fault("rows of the next expert", "stored_rows - first_stored_row - weight_copy_row",
           "experts * stored_rows - first_stored_row - weight_copy_row", (BOUNDS,)),
-    Fault("metadata of the first expert", "(expert * tiles_m + tile_m)", "tile_m"),
-    Fault("metadata without padding", "(expert * tiles_m + tile_m)",
-          "(expert * (tiles_m - 1) + tile_m)"),
+    Fault("metadata of the first expert",
+          "static_cast<long long>(expert) * fragments_m + tile_m * kTileFragments",
+          "static_cast<long long>(tile_m) * kTileFragments"),
+    Fault("metadata padded to tiles", "(expert) * fragments_m + tile_m",
+          "(expert) * tiles_m * kTileFragments + tile_m", (VALUE, BOUNDS)),
+    Fault("metadata without the last fragment", "(m + kFragmentFeatures - 1) / kFragmentFeatures",
+          "m / kFragmentFeatures"),
+    Fault("metadata behind the expert's", f"min({METADATA}, {BEHIND} / (kMetadataWords * 8)))",
+          METADATA, (BOUNDS,)),
+    Fault("metadata behind the fragment's",
+          "fragments_behind - static_cast<int>(threadIdx.x / (kMetadataWords * 8))",
+          "fragments_behind", (BOUNDS,)),
+    Fault("swaps behind the expert's", f"min({WORDS}, rows - 4)", WORDS, (BOUNDS,),
+          subject="exchange"),
+    Fault("slots behind the expert's", f"min({SLOTS}, {BEHIND} / 8))", SLOTS, (BOUNDS,),
+          subject="expand"),
+    Fault("placement behind the expert's", "min(row, fragments_m * 16 - 1)", "row", (BOUNDS,),
+          subject="exchange"),
     Fault("selectors of the first expert",
           "selectors + static_cast<long long>(expert) * (kSets - 1) * fold_words", "selectors + 0"),
     Fault("selectors of one plane", "(expert) * (kSets - 1) * fold_words", "(expert) * fold_words"),
     Fault("swaps of the first expert", "swaps + static_cast<long long>(expert)", "swaps + 0",
           subject="exchange"),
-    Fault("placement of the first expert", "(placement + expert * tiles_m * kTileRows)",
-          "placement", subject="exchange"),
+    Fault("placement of the first expert", "placement[expert * fragments_m * 16 + min(",
+          "placement[min(", subject="exchange"),
     Fault("slots of the first expert",
-          "static_cast<long long>((expert * tiles_m + tile_m)) * kTileFragments + threadIdx.x / 8",
-          "static_cast<long long>(tile_m) * kTileFragments + threadIdx.x / 8", subject="expand"),
+          "(expert) * fragments_m + tile_m * kTileFragments + threadIdx.x / 8",
+          "(tile_m) * kTileFragments + threadIdx.x / 8", subject="expand"),
     Fault("bias of the first expert", "(bias + expert * m)", "bias"),
     Fault("scale of the expert's place", "? scale[place]", "? scale[place - first_row]"),
     Fault("tokens of the first expert", "tokens + (first_row + token_copy_row)",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samoyeds_gen.check.strategies import SHIPPED
-from samoyeds_gen.compiler import first_violation
+from samoyeds_gen.compiler import compile_plan, first_violation
 from samoyeds_gen.errors import TuneError
 from samoyeds_gen.formats import Format
 from samoyeds_gen.language import make_ssmm, target_named
@@ -85,6 +85,18 @@ def test_gpus_without_wgmma_have_the_ring(machine, problem):
         assert times == sorted(times)
         columns.append(made[0].tile.n)
     assert columns[0] <= 16 < columns[1] <= columns[2], "tiles follow the tokens of an expert"
+
+
+@pytest.mark.parametrize("form", [FORM, Format(2, 4, 32)], ids=str)
+def test_tiles_of_every_height_read_the_same_words(form):
+    """A layer keeps one packing of its weights, however many tokens it is called with."""
+    problem, a100 = make_ssmm(form, "bf16", scale=True, grouped=True), machine_named("A100")
+    made = expert_schedules(ExpertTask(**MIXTRAL, tokens=64), problem, a100)
+    for fold in ("prefix", "expand"):
+        plans = [compile_plan(each, problem) for each in made if each.stationary.fold == fold]
+        assert len({plan.packing_key for plan in plans}) == bool(plans)
+        assert len({plan.tile[0] for plan in plans}) > 2 * bool(plans) - 1
+    assert plans
 
 
 @given(st.integers(1, 13), st.sampled_from((GATE, DOWN)), st.sampled_from(OTHERS))

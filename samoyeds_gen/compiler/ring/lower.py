@@ -6,6 +6,7 @@ from typing import Literal
 
 from samoyeds_gen.compiler.plan import Buffer, KernelPlan, Packing, Parameter
 from samoyeds_gen.compiler.ring.geometry import (
+    FRAGMENT_ROWS,
     METADATA_COLUMNS,
     SLOT_COLUMNS,
     RingPlan,
@@ -22,7 +23,8 @@ def lower(schedule: Schedule, problem: Ssmm, target: Target) -> RingPlan:
     """The plan's skeleton: geometry, parameters and packings; later passes fill the rest."""
     geometry = derive_geometry(schedule, problem)
     folded = geometry.fold in ("exchange", "prefix")
-    rows = schedule.tile.m // geometry.features_per_row
+    # Words of experts are padded to fragments: one packing serves tiles of any height.
+    rows = FRAGMENT_ROWS if problem.grouped else schedule.tile.m // geometry.features_per_row
     row_kind: Literal["stored", "output"] = "output" if geometry.fold == "expand" else "stored"
     packings = [Packing("weight.metadata", row_kind, rows, max(schedule.tile.k, METADATA_COLUMNS))]
     if geometry.fold != "direct":

@@ -54,19 +54,34 @@ class RingText(KernelText):
         """Where the tile of a CTA lies among the tiles, rows and words of all experts.
 
         Each expert's words were packed by themselves, so that an expert's follow those of others.
+        They are padded to fragments and not to tiles, so that tiles of other heights read the same
+        words: rows behind the expert's take those of its last ones.
         """
         self.tile, self.column = "blockIdx.x", "tile_n = in_group / group_rows"
-        self.stored_row, self.word_row = "first_stored_row", "tile_m"
-        self.swaps, self.selectors, self.placement = "swaps", "selectors", "placement"
+        self.stored_row, self.word_rows = "first_stored_row", "tiles_m * kTileRows"
+        self.word_row = "tile_m * kTileRows + chunk % (kTileRows / 4) * 4"
+        self.first_fragment = "static_cast<long long>(tile_m) * kTileFragments"
+        self.metadata_fragment = "i * (kThreads / (kMetadataWords * 8))"
+        self.slot_fragment = "i * (kThreads / 8)"
+        self.swaps, self.selectors, self.placement = "swaps", "selectors", "placement[row]"
+        self.fragments = ""
         if grouped:
+            self.fragments = self.macro("fragments_of_expert")(kernel=self)
             self.tile = "in_expert"
             self.column = "first_row = expert_row + in_group / group_rows * kTileN"
             self.stored_row = "expert * stored_rows + first_stored_row"
-            self.word_row = "(expert * tiles_m + tile_m)"
-            before, words = "static_cast<long long>(expert)", "fold_words * tiles_m * kTileRows"
-            self.swaps = f"swaps + {before} * {words}"
-            self.selectors = f"selectors + {before} * (kSets - 1) * {words}"
-            self.placement = "(placement + expert * tiles_m * kTileRows)"
+            self.word_rows = "fragments_m * 16"
+            self.word_row = f"min({self.word_row}, rows - 4)"
+            before = "static_cast<long long>(expert)"
+            self.first_fragment = f"{before} * fragments_m + tile_m * kTileFragments"
+            behind = "fragments_behind - static_cast<int>(threadIdx.x / {})"
+            words, slots = behind.format("(kMetadataWords * 8)"), behind.format("8")
+            self.metadata_fragment = f"min({self.metadata_fragment}, {words})"
+            self.slot_fragment = f"min({self.slot_fragment}, {slots})"
+            self.swaps = f"swaps + {before} * fold_words * fragments_m * 16"
+            self.selectors = f"selectors + {before} * (kSets - 1) * fold_words * fragments_m * 16"
+            last = "fragments_m * 16 - 1"
+            self.placement = f"placement[expert * fragments_m * 16 + min(row, {last})]"
 
     def _name_outputs(self, gated: bool) -> None:
         """Where sums go. A gate and its up projection are 8 rows apart: in the same thread, two
