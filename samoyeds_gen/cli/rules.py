@@ -19,6 +19,12 @@ FILE_RULES = {
     "dtype": "Operands are float16 or bfloat16; outputs may be float32 too.",
     "activation": "The activation is one of the list.",
 }
+ROUTING_RULES = {
+    "routing-names": "The kind of a routing, and of its group scores, is one of the list.",
+    "routing-counts": "Experts, choices, groups and shared experts are whole numbers in range.",
+    "routing-groups": "Groups are equal, and those that are kept have experts enough.",
+    "routing-weights": "Weights are what the kind of routing gives, scaled by a finite number.",
+}
 PLAN_RULES = {
     "dependence-cycle": "The operations of the loop have an order.",
     "missing-wait": "A wait covers every copy before it is read.",
@@ -57,6 +63,7 @@ def every_rule() -> list[NamedRule]:
         rules.append(NamedRule("directive", name, sentence))
     for name, rule in RULES.items():
         rules.append(NamedRule("legality", name, (rule.__doc__ or "").strip()))
+    rules += [NamedRule("routing", name, sentence) for name, sentence in ROUTING_RULES.items()]
     rules += [NamedRule("plan", name, sentence) for name, sentence in PLAN_RULES.items()]
     rules += [NamedRule("build", name, sentence) for name, sentence in BUILD_RULES.items()]
     return rules
