@@ -29,6 +29,7 @@ class KernelReport:
             "format": str(problem.format),
             "dtype": problem.dtype.name,
             "fold": self.subject.fold,
+            "weights": self.subject.weights,
             "target": self.subject.target.name,
             "device": self.device,
             "examples": self.examples,

@@ -33,7 +33,7 @@ def specialised(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Sc
     adds = f.n == 1 and f.v % 32 == 0 and (f.v % k == 0 or k % f.v == 0) and not f.plain
     fold: Fold = draw(st.sampled_from(("prefix", "prefix", "expand"))) if adds else "expand"
     consumers, parts = draw(st.integers(1, 4)), draw(st.sampled_from((1, 2, 3)))
-    cluster, split = draw(st.sampled_from(GROUPS))
+    cluster, split = draw(st.sampled_from(GROUPS[:1] if problem.grouped else GROUPS))
     step = 8 * lcm(parts, cluster)
     tokens = step * draw(st.integers(1, max(1, MOST_TOKENS * most // step)))
     slices = [8 * each for each in (1, 2, 3) if split == 1 or tokens // parts % (8 * each) == 0]

@@ -3,9 +3,10 @@
 Decides which formats, types and epilogues a schedule file is checked for.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from samoyeds_gen.check.covering import Row, covering
 from samoyeds_gen.check.strategies import DTYPES, INDICES, OUTPUTS, SHIPPED
@@ -25,6 +26,7 @@ from samoyeds_gen.language import (
 )
 
 DEFAULT_KERNELS = len(SHIPPED)
+GROUPED_KERNELS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,12 @@ class Subject:
     def fold(self) -> str:
         """The fold its plan has: "direct" where no sub-row is left out."""
         return "direct" if self.problem.format.plain else self.schedule.stationary.fold
+
+    @property
+    def weights(self) -> str:
+        """What is multiplied: "one" weight, those of "experts", or of "gated experts"."""
+        experts = "gated experts" if self.problem.gated else "experts"
+        return experts if self.problem.grouped else "one"
 
     def size(self) -> tuple[object, ...]:
         """A measure by which one kernel is simpler than another."""
@@ -80,15 +88,17 @@ def subjects_of(
     limit: int | None = None,
 ) -> list[Subject]:
     """A covering set of kernels that `source` gives: each legal format once, and in them every
-    dtype, selection type, bias, scale, activation and output type, in as many pairs as fit.
+    dtype, selection type, bias, scale, activation and output type, in as many pairs as fit. Behind
+    them a few kernels for several experts, with a gate and without, if its pipeline has them.
 
     `format` or `dtype` fix these; with a format every pair is covered. Raises `ScheduleError` for a
     file that is none, and if no format is legal the refusal of the first.
     """
     dtypes = DTYPES if dtype is None else (dtype_named(dtype, operand=True).name,)
-    formats = legal_formats(source, [format] if format else SHIPPED, dtypes[0], target)
+    wanted = [format] if format else SHIPPED
+    legal_formats(source, wanted, dtypes[0], target)  # refuses what takes none of them
     factors: dict[str, Sequence[object]] = {
-        "format": formats,
+        "format": _legal(source, wanted, dtypes[0], target)[0],
         "dtype": dtypes,
         "index": INDICES,
         "bias": (False, True),
@@ -97,9 +107,39 @@ def subjects_of(
         "output": OUTPUTS,
     }
     if limit is None and format is None:
-        limit = max(DEFAULT_KERNELS, len(formats))
-    rows = covering(factors, given=[{"format": each} for each in formats], limit=limit)
+        limit = max(DEFAULT_KERNELS, len(factors["format"]))
+    given = [{"format": each} for each in factors["format"]]
+    rows = covering(factors, given=given, limit=limit) if given else []
+    rows += _grouped_rows(source, factors, wanted, target)
     return [_subject(source, row, target) for row in rows]
+
+
+def _grouped_rows(
+    source: ScheduleSource,
+    factors: Mapping[str, Sequence[object]],
+    wanted: Sequence[Format],
+    target: str | None,
+) -> list[Row]:
+    """Rows of kernels for several experts, gates and formats dealt to them evenly."""
+    dtype = str(factors["dtype"][0])
+    formats, _ = _legal(source, wanted, dtype, target, grouped=True)
+    if not formats:
+        return []
+    gates, _ = _legal(source, wanted, dtype, target, grouped=True, gated=True, activation="silu")
+    places = [each * len(formats) // GROUPED_KERNELS for each in range(GROUPED_KERNELS)]
+    given = [
+        {"format": formats[place], "gated": number % 2 == 0} for number, place in enumerate(places)
+    ]
+
+    def legal(row: Row) -> bool:
+        if not row["gated"]:
+            return True
+        return row["format"] in gates and row["activation"] is not None and not row["bias"]
+
+    base = load_schedule(source, formats[0], dtype_named(dtype))
+    several = {**factors, "format": formats, "grouped": (True,), "gated": (False, True)}
+    several["index"] = (None,) if base.pack.gather == "before" else factors["index"]
+    return covering(several, legal=legal, given=given, limit=len(given))
 
 
 def _subject(source: ScheduleSource, row: Row, target: str | None) -> Subject:
@@ -111,6 +151,8 @@ def _subject(source: ScheduleSource, row: Row, target: str | None) -> Subject:
         bias=bool(row["bias"]),
         activation=row["activation"],  # type: ignore[arg-type]
         scale=bool(row["scale"]),
+        grouped=bool(row.get("grouped")),
+        gated=bool(row.get("gated")),
     )
     schedule = load_schedule(source, problem.format, problem.dtype)
     origin = None if isinstance(source, Schedule) else schedule.source_path or str(source)
@@ -120,16 +162,32 @@ def _subject(source: ScheduleSource, row: Row, target: str | None) -> Subject:
 def legal_formats(
     source: ScheduleSource, formats: Sequence[Format], dtype: str, target: str | None
 ) -> list[Format]:
-    """Those the schedule is legal for; the first refusal is raised when there are none."""
+    """Those the schedule is legal for, with one expert or several; if there are none the first
+    refusal is raised.
+    """
+    single, refusals = _legal(source, formats, dtype, target)
+    several, _ = _legal(source, formats, dtype, target, grouped=True)
+    legal = [each for each in formats if each in single or each in several]
+    if not legal:
+        raise refusals[0]
+    return legal
+
+
+def _legal(
+    source: ScheduleSource,
+    formats: Sequence[Format],
+    dtype: str,
+    target: str | None,
+    **options: Any,
+) -> tuple[list[Format], list[ScheduleError]]:
+    """The formats that the schedule is legal for, and the refusals of the others."""
     legal, refusals = [], []
     for format in formats:
-        problem = make_ssmm(format, dtype)
+        problem = make_ssmm(format, dtype, **options)
         try:
             schedule = load_schedule(source, format, problem.dtype)
             check_legal(schedule, problem, choose_target(schedule, problem, target))
             legal.append(format)
         except ScheduleError as error:
             refusals.append(error)
-    if not legal:
-        raise refusals[0]
-    return legal
+    return legal, refusals

@@ -3,7 +3,7 @@
 Decides how one piece runs. How a check is cut into pieces is decided in checking.py.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from hypothesis import assume
@@ -16,6 +16,7 @@ from samoyeds_gen.check.strategies import formats, problems, schedules
 from samoyeds_gen.check.subjects import Subject, compiled
 from samoyeds_gen.check.tally import Tally
 from samoyeds_gen.check.trial import LAUNCH_FAILED, Device, Finding, name_line
+from samoyeds_gen.compiler import first_violation
 from samoyeds_gen.errors import CompileError, SamoyedsError, ScheduleError
 from samoyeds_gen.formats import Format
 from samoyeds_gen.kernel import Variant, build_variant
@@ -119,7 +120,9 @@ def drawn_subjects(
     dtype: str | None = None,
     target: str | None = None,
 ) -> Subject:
-    """Kernels around a schedule: every format, type, epilogue, target, fold, tile and ring."""
+    """Kernels around a schedule: every format, type, epilogue, target, fold, tile and ring, for one
+    weight and for those of several experts.
+    """
     problem = draw(problems(st.just(format) if format else formats(), dtype=dtype))
     try:
         base = load_schedule(source, problem.format, problem.dtype)
@@ -128,6 +131,11 @@ def drawn_subjects(
     least = target_named(base.target)
     accepted = [each for each in TARGETS if each.accepts(least)]
     where = draw(st.sampled_from([target_named(target)] if target else accepted))
+    several = replace(problem, grouped=True)
+    packed = base.pack.gather == "before"  # which only experts have
+    if first_violation(base, several, where) is None and (packed or draw(st.booleans())):
+        gated = problem.activation is not None and not problem.bias and draw(st.booleans())
+        problem = replace(several, gated=gated, index=None if packed else problem.index)
     return Subject(draw(schedules(base, problem, where)), problem, where)
 
 

@@ -85,6 +85,7 @@ def _print_report(report: CheckReport) -> None:
             each.subject.problem.format,
             each.subject.problem.dtype.short,
             each.subject.fold,
+            each.subject.weights,
             each.subject.target.name,
             each.device,
             each.examples,
@@ -95,6 +96,6 @@ def _print_report(report: CheckReport) -> None:
         )
         for each in report.kernels
     ]
-    columns = ("format", "dtype", "fold", "target", "device", ">examples", ">time")
+    columns = ("format", "dtype", "fold", "weights", "target", "device", ">examples", ">time")
     print_table((*columns, ">registers", ">shared", "result"), rows)
     stdout().print(str(report), soft_wrap=True)

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from samoyeds_gen import reference
 from samoyeds_gen.check.cases import LARGEST_INTEGER, Case, make_inputs
+from samoyeds_gen.check.groups import grouped_cases, grouped_corners
 from samoyeds_gen.check.strategies import (
     CORNER_STEPS,
     ODD,
@@ -112,6 +113,57 @@ def test_the_simplest_problem_is_the_plainest():
 
     problem = find(simplest, lambda problem: True)
     assert problem == make_ssmm(Format(1, 2, 64), "bfloat16")
+
+
+EXPERTS = Scope((256, 16, 64), (64, 128, 192), True, unit=4)
+SHARED = make_ssmm(Format(2, 4, 32), "bfloat16", index="int32", bias=True, grouped=True)
+
+
+@given(grouped_cases(EXPERTS))
+def test_experts_own_rows_one_behind_the_other(case):
+    arrays = make_inputs(case, SHARED)
+    assert arrays.w.shape == (len(case.counts) * case.m, case.k)
+    assert case.m % EXPERTS.unit == 0
+    assert arrays.bias.shape == (len(case.counts) * case.m,)
+    assert arrays.offsets.dtype == np.int32
+    assert np.diff(arrays.offsets).tolist() == list(case.counts)
+    assert arrays.offsets[0] == 0
+    assert abs(int(arrays.offsets[-1]) - case.chosen) <= 3
+    away = (arrays.selection < 0) | (arrays.selection >= case.tokens)
+    assert case.order == "outlying" or not away.any()
+
+
+def test_counts_of_every_kind_are_drawn():
+    kinds = {
+        "none": lambda case: sum(case.counts) == 0,
+        "one expert has all": lambda case: case.counts[1:] == (32, 0),
+        "one token": lambda case: sum(case.counts) == 1 and len(case.counts) > 2,
+        "a whole tile": lambda case: 16 in case.counts and 17 in case.counts,
+        "two turns of a warp": lambda case: len(case.counts) > 32 and case.counts[-1] > 0,
+        "rows of nobody": lambda case: case.chosen > sum(case.counts) > 0,
+        "rows behind the end": lambda case: case.chosen < sum(case.counts),
+    }
+    seen = set()
+
+    @settings(max_examples=300, phases=[Phase.generate], derandomize=True)
+    @given(grouped_cases(EXPERTS))
+    def draw(case):
+        seen.update(name for name, wanted in kinds.items() if wanted(case))
+
+    draw()
+    assert seen == set(kinds)
+
+
+def test_grouped_corners_reach_every_edge():
+    made = grouped_corners(EXPERTS)
+    every = {count for case in made for count in case.counts}
+    assert {0, 1, 15, 16, 17, 32, 33} <= every
+    assert max(len(case.counts) for case in made) > 64
+    assert any(sum(case.counts) == 0 and case.chosen > 0 for case in made)
+    assert any(sum(case.counts) > case.chosen > 0 for case in made)
+    assert any(case.m > 2 * EXPERTS.tile[0] for case in made)
+    assert "outlying" in {case.order for case in made}
+    assert {case.values for case in made} == {"integers", "reals", "specials"}
 
 
 def test_corners_reach_every_column_at_which_something_changes():

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from faults import FAULTS, SUBJECTS
+from grouped_faults import SUBJECTS as GROUPED
 
 import samoyeds_gen.kernel.kernel as kernel_module
 from samoyeds_gen.check import PROFILES, Profile, check_schedule, subjects_of
@@ -122,7 +123,7 @@ def test_a_kernel_that_does_not_compile_is_a_failure(monkeypatch):
 
 
 def test_every_shipped_format_is_in_the_default_set():
-    subjects = subjects_of("ssmm_sm80")
+    subjects = [each for each in subjects_of("ssmm_sm80") if each.weights == "one"]
     assert [each.problem.format for each in subjects] == list(SHIPPED)
     assert {each.problem.dtype.name for each in subjects} == {"float16", "bfloat16"}
     assert {each.problem.index for each in subjects} == {None, "int32", "int64"}
@@ -144,6 +145,60 @@ def test_formats_that_a_schedule_does_not_take_are_left_out():
         subjects_of(impossible)
     with pytest.raises(ScheduleError, match="fold-format: "):
         subjects_of(TINY, format=Format(2, 4, 32))
+
+
+def test_a_schedule_for_experts_is_checked_on_several_with_gates_and_without():
+    subjects = [each for each in subjects_of("ssmm_sm90") if each.problem.grouped]
+    assert {each.weights for each in subjects} == {"experts", "gated experts"}
+    assert {each.problem.index for each in subjects} == {None, "int32", "int64"}
+    assert {each.problem.scale for each in subjects} == {False, True}
+    assert len({(each.problem.format.n, each.problem.format.m) for each in subjects}) == 6
+    assert len(subjects) == 8
+    one = subjects_of("ssmm_sm90", format=Format(8, 16, 32))
+    assert {each.weights for each in one} == {"one", "experts"}, "its bands are wider than 8 rows"
+
+
+def test_a_schedule_for_experts_alone_is_checked_on_them_alone():
+    tiny = GROUPED["gated"].schedule
+    before = replace(tiny, pack=replace(tiny.pack, gather="before"))
+    subjects = subjects_of(before, format=Format(1, 2, 64))
+    assert {each.weights for each in subjects} == {"experts", "gated experts"}
+    report = check_schedule(before, format=Format(1, 2, 64), device="cpu", examples=9)
+    assert report.passed, str(report)
+    work = Drawn(before, kernels=3, examples=3, device="cpu", seed=1, format=Format(1, 2, 64))
+    assert {each.subject.problem.grouped for each in work.run().kernels} == {True}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind"),
+    [
+        ("(bias + expert * m)", "bias", "wrong value"),
+        ("result[j] *= up[j];", "result[j] += up[j];", "wrong value"),
+        ("last_row = expert_rows[expert + 1];", "last_row = n;", "race"),
+        ("min(offsets[at + 1], n)", "offsets[at + 1]", "out of bounds"),
+    ],
+)
+def test_snippets_of_experts_show_the_failure(monkeypatch, old, new, kind):
+    monkeypatch.setattr(kernel_module, "emit", lambda plan: emit(plan).replace(old, new))
+    name = "gated" if "up" in old else "experts"
+    outcome = Listed((GROUPED[name],), (12,), "cpu", 0).run()
+    failure = outcome.kernels[0].failure
+    finding = failure.finding
+    assert failure.kind == kind
+    assert f"tokens of experts {list(failure.case.counts)}" in str(failure)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        if kind == "race":
+            with pytest.raises(Exception, match=kind):
+                exec(failure.snippet, {})
+            return
+        exec(failure.snippet, {})
+    if kind == "wrong value":
+        assert f" of expert {finding.origin.expert})" in str(failure)
+        got, expected = (float(word) for word in printed.getvalue().split())
+        assert (got, expected) == pytest.approx((finding.got, finding.expected), rel=1e-2)
+    else:
+        assert kind in printed.getvalue(), "a call would refuse these offsets"
 
 
 def test_drawn_kernels_vary_in_everything():
