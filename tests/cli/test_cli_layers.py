@@ -160,6 +160,9 @@ def test_memory_is_measured_with_one(cli, monkeypatch, tmp_path):
         return done, [peak]
 
     monkeypatch.setattr(layer_benching, "driver_present", lambda: True)
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: name
+    )  # torch, if it is here or not
     monkeypatch.setattr(layer_benching, "device_info", InventedDevice)
     monkeypatch.setattr(layer_benching, "machine_of", lambda device: machine_named("H200"))
     monkeypatch.setattr(benching, "about", lambda effort: {"gpu": "invented"})

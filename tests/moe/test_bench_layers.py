@@ -1,14 +1,17 @@
 """What a comparison of layers computes, on a CPU: routings, weights, the bound, every contender."""
 
+# ruff: noqa: E402
+
 import os
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from samoyeds_gen.formats import Format
 from samoyeds_gen.moe.bench import memory

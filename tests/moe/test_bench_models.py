@@ -1,10 +1,13 @@
 """What the suite model computes, on a CPU: attention by its definition, both kinds of experts."""
 
+# ruff: noqa: E402
+
 import json
 from dataclasses import replace
 
 import pytest
-import torch
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from samoyeds_gen.errors import TuneError
 from samoyeds_gen.formats import Format
