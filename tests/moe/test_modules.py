@@ -201,6 +201,7 @@ def test_compiled_layers_have_no_graph_breaks():
 
 
 @pytest.mark.full
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what inductor imports
 def test_compiled_by_inductor():
     layer, x = a_layer()
     torch.compiler.reset()
