@@ -64,6 +64,7 @@ class SpecialisedText(KernelText):
         problem, direct = plan.problem, plan.geometry.fold == "direct"
         self.grouped, self.gated = problem.grouped, problem.gated
         self.ungrouped = not problem.grouped
+        self.owner = " of the expert that owns row i" if problem.grouped else ""
         blocked = "tile_m * kTileM / kFormatM * kFormatN"
         stored = "tile_m * kTileM" if direct else blocked
         own = "m" if direct else "m / kFormatM * kFormatN"
