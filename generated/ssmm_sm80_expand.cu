@@ -193,9 +193,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   const int weight_copy_column = threadIdx.x % (kWeightRowBytes / 16) * 8;
   const int weight_rows_left = stored_rows - first_stored_row - weight_copy_row;
   const int weight_columns_left = stored_k / 2 - weight_copy_column;
+  const long long weight_source_row = first_stored_row + weight_copy_row;
   const Element* const weight_source =
-      weight + static_cast<long long>(first_stored_row + weight_copy_row) * (stored_k / 2) +
-      weight_copy_column;
+      weight + weight_source_row * (stored_k / 2) + weight_copy_column;
   const unsigned weight_target =
       shared_base + kWeightRing + swizzle_weight(weight_copy_row * kWeightRowBytes + weight_copy_column * 2);
   const auto copy_weight = [&](int tile) {
@@ -236,14 +236,16 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   // Metadata: one word a lane, fragment and 64 columns, stored in the order the lanes read them.
   const int fragment_words = tiles_k * kMetadataWords * 32;
   const long long metadata_fragment =
-      static_cast<long long>(tile_m) * kTileFragments + threadIdx.x / (kMetadataWords * 8);
+      static_cast<long long>(tile_m) * kTileFragments +
+      threadIdx.x / (kMetadataWords * 8);
   const unsigned* const metadata_source =
       metadata + metadata_fragment * fragment_words + threadIdx.x % (kMetadataWords * 8) * 4;
   const unsigned metadata_target = shared_base + kMetadataRing + threadIdx.x * 16;
   const auto copy_metadata = [&](int tile) {
 #pragma unroll
     for (int i = 0; i < kMetadataCopies; ++i) {
-      const int fragment = i * (kThreads / (kMetadataWords * 8));
+      const int fragment =
+          i * (kThreads / (kMetadataWords * 8));
       const unsigned to = metadata_target + write_stage * kMetadataStage + i * kThreads * 16;
       const unsigned* const from =
           metadata_source + fragment * fragment_words + tile * kMetadataWords * 32;
@@ -266,13 +268,15 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   // 16 columns inside its block, or kAbsent.
   const int fold_words = (stored_k + kTilesPerWord * kTileK - 1) / (kTilesPerWord * kTileK);
   const long long slot_fragment =
-      static_cast<long long>(tile_m) * kTileFragments + threadIdx.x / 8;
+      static_cast<long long>(tile_m) * kTileFragments +
+      threadIdx.x / 8;
   const unsigned* const slot_source =
       slots + slot_fragment * fold_words * 32 + threadIdx.x % 8 * 4;
   const auto copy_fold = [&](int tile) {
 #pragma unroll
     for (int i = 0; i < kFoldCopies; ++i) {
-      const int word = i * (kThreads / 8) * fold_words + tile / kTilesPerWord;
+      const int slot_copy = i * (kThreads / 8);
+      const int word = slot_copy * fold_words + tile / kTilesPerWord;
       const int chunk = threadIdx.x + i * kThreads;
       const unsigned to = shared_base + kFoldRing + write_stage * kFoldStage + chunk * 16;
       const unsigned* const from = slot_source + word * 32;

@@ -134,8 +134,10 @@ def drawn_subjects(
     several = replace(problem, grouped=True)
     packed = base.pack.gather == "before"  # which only experts have
     if first_violation(base, several, where) is None and (packed or draw(st.booleans())):
-        gated = problem.activation is not None and not problem.bias and draw(st.booleans())
-        problem = replace(several, gated=gated, index=None if packed else problem.index)
+        problem = replace(several, index=None if packed else problem.index)
+        if draw(st.booleans()):
+            lit = problem.activation or "silu"
+            problem = replace(problem, gated=True, bias=False, activation=lit)
     return Subject(draw(schedules(base, problem, where)), problem, where)
 
 

@@ -11,7 +11,7 @@ import typer
 
 from samoyeds_gen.assets import asset_directory
 from samoyeds_gen.cli.console import complain
-from samoyeds_gen.cli.options import DEFAULT_DTYPE, DtypeText, resolve
+from samoyeds_gen.cli.options import DEFAULT_DTYPE, DtypeText, Experts, resolve
 from samoyeds_gen.compiler import (
     Combine,
     RoutingPlan,
@@ -100,8 +100,11 @@ def generated_texts(
 ) -> dict[str, str]:
     """File name -> text of one schedule's kernel and plan. Raises SamoyedsError.
 
-    Without a format, that of `REPRESENTATIVES`; without a target, the schedule's own.
+    Without a format, that of `REPRESENTATIVES`; without a target, the schedule's own. A schedule
+    for experts is shown by the two kernels of a layer.
     """
+    if Path(file).stem.startswith("experts_"):
+        return expert_texts(file, format or REPRESENTATIVES[0], dtype, target)
     formats = [format] if format else list(REPRESENTATIVES)
     for position, each in enumerate(formats):
         request = resolve(file, each, dtype, target, own_target=True)
@@ -116,6 +119,17 @@ def generated_texts(
         name = request.schedule.name
         return {f"{name}.cu": emit(plan), f"{name}.plan.txt": print_plan(plan)}
     raise AssertionError("formats is never empty")
+
+
+def expert_texts(file: str, format: str, dtype: str, target: str | None) -> dict[str, str]:
+    """File name -> text of the kernels for a layer's experts and their plans."""
+    texts: dict[str, str] = {}
+    for experts in Experts:
+        request = resolve(file, format, dtype, target, experts=experts, own_target=True)
+        plan = compile_plan(request.schedule, request.problem, request.target)
+        name = f"{request.schedule.name}_{experts}"
+        texts |= {f"{name}.cu": emit(plan), f"{name}.plan.txt": print_plan(plan)}
+    return texts
 
 
 def routing_plans() -> dict[str, RoutingPlan]:

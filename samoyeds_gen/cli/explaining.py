@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from samoyeds_gen.check import Case, make_inputs
+from samoyeds_gen.check.trial import run_kernel
 from samoyeds_gen.cli.compiling import Compilation, facts, make
 from samoyeds_gen.cli.console import print_facts, print_section, print_table, progress, stdout
 from samoyeds_gen.cli.counters import MOST_OPCODES, counter_rows
@@ -13,6 +15,7 @@ from samoyeds_gen.cli.options import (
     DEFAULT_DTYPE,
     DEFAULT_FORMAT,
     DtypeText,
+    ExpertsChoice,
     File,
     FormatText,
     TargetText,
@@ -20,7 +23,7 @@ from samoyeds_gen.cli.options import (
 )
 from samoyeds_gen.cli.running import make_data
 from samoyeds_gen.compiler import mermaid, print_plan
-from samoyeds_gen.kernel import Kernel
+from samoyeds_gen.kernel import Kernel, Variant
 from samoyeds_gen.pictures import draw_pipeline, draw_shared_memory
 from samoyeds_gen.runtime import disassemble
 
@@ -30,6 +33,7 @@ def explain(
     format: FormatText = DEFAULT_FORMAT,
     dtype: DtypeText = DEFAULT_DTYPE,
     target: TargetText = None,
+    experts: ExpertsChoice = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Where the pictures go.")
     ] = Path(),
@@ -39,7 +43,7 @@ def explain(
     ] = False,
 ) -> None:
     """Explain a schedule's kernel: schedule, plan, dependences, resources, counters, pictures."""
-    made = make(resolve(file, format, dtype, target))
+    made = make(resolve(file, format, dtype, target, experts=experts))
     plan = made.plan
     machine_code = disassemble(made.build.cubin) if sass else ""
     print_section("schedule", str(plan.schedule))
@@ -74,16 +78,21 @@ def small_shape(made: Compilation) -> tuple[int, int, int]:
 
 def _counters(made: Compilation) -> None:
     plan = made.plan
-    kernel = Kernel(plan.schedule, plan.problem, plan.target)
-    shape = small_shape(made)
-    data = make_data(kernel, shape, None, seed=0)
+    m, k, n = shape = small_shape(made)
     with progress("simulating") as advance:
-        kernel(data.w, data.tokens, device="cpu", progress=advance)
-    assert kernel.last_report is not None
+        if plan.problem.grouped:  # one expert that has every token
+            case = Case(m, k, n, n, counts=(n,))
+            variant = Variant(plan, made.source, made.build)
+            _, report = run_kernel(variant, make_inputs(case, plan.problem), "cpu")
+        else:
+            kernel = Kernel(plan.schedule, plan.problem, plan.target)
+            data = make_data(kernel, shape, None, seed=0)
+            kernel(data.w, data.tokens, device="cpu", progress=advance)
+            report = kernel.last_report
+    assert report is not None
     sys.stdout.write("\n")
-    m, k, n = shape
     _title(f"simulator counters of one CTA at m={m}, k={k}, n={n}")
-    print_table(("counter", ">value", ""), counter_rows(kernel.last_report.counters, MOST_OPCODES))
+    print_table(("counter", ">value", ""), counter_rows(report.counters, MOST_OPCODES))
 
 
 def _title(title: str) -> None:

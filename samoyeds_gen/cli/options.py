@@ -3,7 +3,7 @@
 from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +19,23 @@ from samoyeds_gen.language import (
     target_named,
 )
 from samoyeds_gen.tune import Task, open_database, present_machine, rank
+
+
+class Experts(StrEnum):
+    """A kernel for the experts of a layer: of their gates and up projections, or their down ones.
+
+    Gates meet up projections and tokens are gathered; down projections are scaled.
+    """
+
+    GATE = "gate"
+    DOWN = "down"
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        """What `make_ssmm` takes for it."""
+        if self is Experts.DOWN:
+            return {"grouped": True, "scale": True}
+        return {"grouped": True, "gated": True, "activation": "silu", "index": "int32"}
 
 
 class Device(StrEnum):
@@ -61,6 +78,14 @@ DeviceChoice = Annotated[
     Device,
     typer.Option("--device", help="auto: the GPU if there is one, else the simulator (cpu)."),
 ]
+ExpertsChoice = Annotated[
+    Experts | None,
+    typer.Option(
+        "--experts",
+        help="Of a layer's experts: the kernel of their gates and up projections, or of their "
+        "down projections.",
+    ),
+]
 ShapeText = Annotated[
     str | None,
     typer.Option("--shape", "-s", metavar="M,K,N", help="Choose for this shape, without FILE."),
@@ -88,13 +113,15 @@ def resolve(
     target: str | None,
     *,
     activation: str | None = None,
+    experts: Experts | None = None,
     own_target: bool = False,
 ) -> Request:
     """Read and check what the options say. Raises SamoyedsError.
 
     `own_target` makes the schedule's own target the default, whatever GPU is present.
     """
-    problem = make_ssmm(Format.parse(format), dtype, activation=activation)
+    options: dict[str, Any] = {"activation": activation} if experts is None else experts.problem
+    problem = make_ssmm(Format.parse(format), dtype, **options)
     schedule = load_schedule(file, problem.format, problem.dtype)
     if target is None and own_target:
         target = schedule.target

@@ -16,6 +16,7 @@ def print_plan(plan: Plan) -> str:
         f"{plan.problem.out_dtype.name}  fold {plan.geometry.fold}",
         f"tile {m} x {n} x {k}  threads {plan.threads}  shared {plan.shared_bytes} B"
         f"  registers about {plan.geometry.registers}",
+        *_experts(plan),
     ]
     parameters = [f"parameter {each.name:<13} {each.note}" for each in plan.parameters]
     sections = [
@@ -28,6 +29,14 @@ def print_plan(plan: Plan) -> str:
     body = [line for title, ops in sections if ops for line in (title, *_lines(ops, 1))]
     buffers = [_buffer(each) for each in plan.buffers]
     return "\n".join([*head, *parameters, *buffers, *body]) + "\n"
+
+
+def _experts(plan: Plan) -> list[str]:
+    """Whose weights they are, if they are experts'."""
+    if not plan.problem.grouped:
+        return []
+    gates = f"; {8 * plan.geometry.features_per_row} rows of gate, then of up, and so on"
+    return ["experts: tiles counted on the device" + (gates if plan.problem.gated else "")]
 
 
 def _buffer(each: Buffer) -> str:

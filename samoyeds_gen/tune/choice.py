@@ -72,9 +72,13 @@ def legal(schedule: Schedule, problem: Ssmm, target: Target) -> bool:
 
 @cache
 def shipped_schedules(format: Format, dtype: DType) -> tuple[Schedule, ...]:
-    """What the shipped schedule files give for a format and dtype, legal or not, by name."""
+    """What the shipped schedule files give for a format and dtype, legal or not, by name.
+
+    Those for the experts of a layer are chosen in experts.py.
+    """
     names = sorted(path.stem for path in asset_directory("schedules").glob("*.py"))
-    return tuple(_loaded(names, format, dtype))
+    alone = [name for name in names if not name.startswith("experts_")]
+    return tuple(_loaded(alone, format, dtype))
 
 
 def _loaded(names: Sequence[str], format: Format, dtype: DType) -> Iterator[Schedule]:

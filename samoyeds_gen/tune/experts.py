@@ -22,7 +22,7 @@ from samoyeds_gen.tune.demand import estimate
 from samoyeds_gen.tune.machines import Machine
 from samoyeds_gen.tune.shapes import ring
 
-BASE: Final = "ssmm_sm90"
+BASE: Final = "experts_sm90"
 TOKENS: Final = (16, 24, 32, 48, 64, 96, 112, 120, 128, 144, 160, 176, 192, 200)
 TURNS_FROM: Final = 96  # tokens a tile: with fewer, warpgroups do not fill the matrix unit anyway
 SPARSE_BYTES: Final = 0.57  # bytes of weight, metadata and words an element that is stored

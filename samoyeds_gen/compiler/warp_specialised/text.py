@@ -64,6 +64,7 @@ class SpecialisedText(KernelText):
     def _name_rows(self, plan: SpecialisedPlan) -> None:
         """Where a tile's rows lie in the weight and its words, and who holds what of its tokens."""
         problem, direct = plan.problem, plan.geometry.fold == "direct"
+        self.owner = " of the expert that owns row i" if problem.grouped else ""
         blocked = "tile_m * kTileM / kFormatM * kFormatN"
         stored = "tile_m * kTileM" if direct else blocked
         own = "m" if direct else "m / kFormatM * kFormatN"

@@ -1,0 +1,646 @@
+// experts_sm90_1_2_64_bf16_sel32_silu_gated_grouped:
+// out[i, :] = tokens[selection[i], :] times the transposed sparse weight of the expert that owns row i.
+// Its rows are gates and up projections by turns: out = silu(gate) * up.
+//
+// Generated from schedules/experts_sm90.py and templates/warp_specialised.cu.jinja.
+// Do not edit: run `samoyeds-gen emit`.
+// Schedule ee2e18d53621, written for sm_90a.
+
+// Format: N of every M sub-rows of V columns are kept, 2:4 sparse inside.
+constexpr int kFormatN = 1;  // kept sub-rows a block
+constexpr int kFormatM = 2;  // output rows a block
+constexpr int kFormatV = 64;  // dense columns a block
+// Tile and warpgroups.
+constexpr int kTileM = 256;  // rows of the decoded weight a CTA
+constexpr int kTileN = 144;  // tokens a CTA
+constexpr int kTileK = 128;  // dense columns a stage
+constexpr int kWeightRows = 128;  // stored rows of a stage
+constexpr int kStages = 3;  // depth of the ring
+constexpr int kConsumers = 2;  // warpgroups that multiply; one more copies
+constexpr int kThreads = 384;  // 128 x (kConsumers + 1)
+constexpr int kGroupRows = 64;  // rows of the matrix unit a warpgroup
+constexpr int kFeaturesPerRow = 2;  // output features of one such row
+constexpr int kWarpFeatures = 32;  // of these a warp
+constexpr int kWarpOutputs = 16;  // output features a warp
+constexpr int kTileOutputs = 128;  // output features a CTA
+constexpr int kRasterGroup = 16;  // tile rows walked together
+constexpr int kGatherBarrier = 3;  // named barrier of the producer's threads
+constexpr int kMaxExperts = 511;  // the launcher refuses more
+constexpr int kConsumerRegisters = 232;  // a thread
+constexpr int kProducerRegisters = 40;  // a thread
+// Accumulators.
+constexpr int kSets = 2;  // accumulator sets
+constexpr int kParts = 1;  // parts of the tokens
+constexpr int kSums = 72;  // accumulators a thread, set and part
+constexpr int kPartTokens = 144;  // tokens of a part
+// Shared memory, in bytes.
+constexpr int kWeightRing = 0;  // first byte of the weight ring
+constexpr int kWeightStage = 16384;  // bytes a stage
+constexpr int kWeightRowBytes = 128;  // bytes a stored row
+constexpr int kWeightSwizzle = 1;  // swizzling mode of its descriptors
+constexpr int kTokenSwizzle = 1;  // swizzling mode of the tokens' descriptors
+constexpr int kTokenRing = 49152;  // first byte of the token ring
+constexpr int kTokenStage = 36864;  // bytes a stage
+constexpr int kBoxColumns = 64;  // token columns of one box
+constexpr int kBoxBytes = 18432;  // bytes of one box of tokens
+constexpr int kWordRing = 159744;  // first byte of the words' ring
+constexpr int kWordBytes = 1088;  // bytes a stage and warpgroup
+constexpr int kMetadataBytes = 1024;  // of which metadata
+constexpr int kFull = 172416;  // first barrier of full stages
+constexpr int kEmpty = 172544;  // first barrier of empty stages
+constexpr int kSlices = 166272;  // first byte of the output slices
+constexpr int kTokenGroups = 5;  // groups of 32 tokens a tile
+constexpr int kSliceTokens = 16;  // tokens a slice, one slice a warp
+constexpr int kTokenChunks = 2;  // 16-byte chunks of a warp's features and a token
+constexpr int kSliceStride = 48;  // bytes a token: 16 more keep banks apart
+constexpr int kSliceBytes = 768;  // bytes a slice
+constexpr int kChunkElements = 8;  // outputs in 16 bytes
+constexpr int kSharedBytes = 177408;  // dynamic shared memory
+constexpr int kTokenRows = 172672;  // first byte of token rows
+constexpr int kExpertTiles = 173312;  // first byte of the experts' table
+static_assert(kThreads == 128 * (kConsumers + 1), "one warpgroup copies, the others multiply");
+static_assert(kWarpFeatures == kGroupRows / 4 * kFeaturesPerRow, "a warp owns 16 rows of 64");
+static_assert(kTileM == kConsumers * 4 * kWarpFeatures, "warpgroups cover the features of the tile");
+static_assert(kTileN == kParts * kPartTokens, "parts cover the tokens of the tile");
+static_assert(kSums == kPartTokens / 2, "64 rows of a part lie in 128 threads");
+static_assert(kPartTokens % 8 == 0 && kSliceTokens % 8 == 0, "slices are groups of 8 tokens");
+static_assert(kWeightStage == kWeightRows * kWeightRowBytes, "a stage is one box of weight");
+static_assert(kWeightStage % (8 * kWeightRowBytes) == 0, "stages keep the phase of the swizzle");
+static_assert(kTokenStage == kTileK / kBoxColumns * kBoxBytes, "boxes cover a stage of tokens");
+static_assert(kTokenRing + kStages * kTokenStage <= kSharedBytes, "the ring fits");
+static_assert(kSlices + 4 * kConsumers * kSliceBytes <= kSharedBytes, "the output slices fit");
+static_assert(kWordBytes % 16 == 0, "bulk copies move whole chunks of 16 bytes");
+static_assert(128 * (kConsumers * kConsumerRegisters + kProducerRegisters) <= 65536,
+              "the warpgroups share the registers of an SM");
+
+typedef unsigned short Element;  // the bits of one bfloat16
+typedef unsigned short Output;  // bfloat16
+typedef int Index;
+// A CUtensorMap, made by the launcher.
+struct alignas(64) TensorMap {
+  unsigned long long opaque[16];
+};
+
+// A barrier whose phase ends after `count` arrivals and all announced bytes.
+__device__ __forceinline__ void mbarrier_init(unsigned barrier, unsigned count) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
+}
+
+// Arrive, and announce `bytes` that asynchronous copies will bring in this phase.
+__device__ __forceinline__ void mbarrier_expect(unsigned barrier, unsigned bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+               : "memory");
+}
+
+// Wait until the phase of this parity has ended.
+__device__ __forceinline__ void mbarrier_wait(unsigned barrier, unsigned parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "AGAIN:\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra AGAIN;\n"
+      "}" ::"r"(barrier), "r"(parity)
+      : "memory");
+}
+
+// Copy the box at (column, row) to shared memory; what lies outside the tensor is zero.
+__device__ __forceinline__ void tma_box(unsigned to, const TensorMap* map, unsigned barrier,
+                                        int column, int row) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%3, %4}], [%2];" ::"r"(to), "l"(map), "r"(barrier), "r"(column), "r"(row)
+      : "memory");
+}
+
+// Copy `bytes` from global to shared memory.
+__device__ __forceinline__ void bulk_load(unsigned to, const void* from, unsigned bytes,
+                                          unsigned barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+          to),
+      "l"(from), "r"(bytes), "r"(barrier)
+      : "memory");
+}
+
+// Hand registers over: the producer needs few, the consumers many.
+__device__ __forceinline__ void registers_for_consumer() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kConsumerRegisters));
+}
+__device__ __forceinline__ void registers_for_producer() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kProducerRegisters));
+}
+
+// Arrive.
+__device__ __forceinline__ void mbarrier_arrive(unsigned barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+// Wait at named barrier `number` until `threads` threads have come.
+__device__ __forceinline__ void warpgroup_sync(int number, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
+}
+
+// Come to named barrier `number` of `threads` threads without waiting there.
+__device__ __forceinline__ void warpgroup_arrive(int number, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(number), "r"(threads) : "memory");
+}
+
+// Copy 16 bytes from global to shared memory; only the first `bytes` are read, the rest is zero.
+__device__ __forceinline__ void cp_async_16b(unsigned to, const void* from, int bytes) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
+               "r"(bytes)
+               : "memory");
+}
+
+// Arrive once this thread's earlier cp.async copies have been delivered.
+__device__ __forceinline__ void cp_async_arrive(unsigned barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+}
+
+// Make this thread's shared-memory writes visible to bulk copies and wgmma.
+__device__ __forceinline__ void proxy_fence() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// Matrix descriptor of K-major rows of `row_bytes` at `address` under a swizzling mode.
+__device__ __forceinline__ unsigned long long descriptor(unsigned address, unsigned row_bytes,
+                                                         unsigned long long mode) {
+  const unsigned long long eight_rows = 8 * row_bytes / 16;  // stride, in 16-byte chunks
+  return mode << 62 | eight_rows << 32 | 1ull << 16 | (address & 0x3FFFF) >> 4;
+}
+
+// Order register and shared-memory accesses before the matrix work that follows.
+__device__ __forceinline__ void wgmma_fence() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+// Keep the compiler from moving accumulators across.
+__device__ __forceinline__ void pin(float (&acc)[kSums]) {
+#pragma unroll
+  for (int i = 0; i < kSums; ++i) asm volatile("" : "+f"(acc[i])::"memory");
+}
+
+// Close the group of matrix work issued since the last one.
+__device__ __forceinline__ void wgmma_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+
+// Wait until at most 0 groups of matrix work are in flight.
+__device__ __forceinline__ void wgmma_wait_0() {
+  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+}
+
+// acc += A B of one step, A 2:4 sparse, both from shared memory; lane pair 0 of each quad
+// holds the metadata.
+__device__ __forceinline__ void wgmma_sp_shared_0(float (&acc)[kSums], unsigned long long a,
+                                                  unsigned long long b, unsigned metadata) {
+  asm volatile(
+      "wgmma.mma_async.sp.sync.aligned.m64n144k32.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, "
+      "%8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, "
+      "%24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, "
+      "%40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, "
+      "%56, %57, %58, %59, %60, %61, %62, %63, "
+      "%64, %65, %66, %67, %68, %69, %70, %71 "
+      "}, %72, %73, %74, 0, 1, 1, 1, 0, 0;"
+      : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3]),
+        "+f"(acc[4]), "+f"(acc[5]), "+f"(acc[6]), "+f"(acc[7]),
+        "+f"(acc[8]), "+f"(acc[9]), "+f"(acc[10]), "+f"(acc[11]),
+        "+f"(acc[12]), "+f"(acc[13]), "+f"(acc[14]), "+f"(acc[15]),
+        "+f"(acc[16]), "+f"(acc[17]), "+f"(acc[18]), "+f"(acc[19]),
+        "+f"(acc[20]), "+f"(acc[21]), "+f"(acc[22]), "+f"(acc[23]),
+        "+f"(acc[24]), "+f"(acc[25]), "+f"(acc[26]), "+f"(acc[27]),
+        "+f"(acc[28]), "+f"(acc[29]), "+f"(acc[30]), "+f"(acc[31]),
+        "+f"(acc[32]), "+f"(acc[33]), "+f"(acc[34]), "+f"(acc[35]),
+        "+f"(acc[36]), "+f"(acc[37]), "+f"(acc[38]), "+f"(acc[39]),
+        "+f"(acc[40]), "+f"(acc[41]), "+f"(acc[42]), "+f"(acc[43]),
+        "+f"(acc[44]), "+f"(acc[45]), "+f"(acc[46]), "+f"(acc[47]),
+        "+f"(acc[48]), "+f"(acc[49]), "+f"(acc[50]), "+f"(acc[51]),
+        "+f"(acc[52]), "+f"(acc[53]), "+f"(acc[54]), "+f"(acc[55]),
+        "+f"(acc[56]), "+f"(acc[57]), "+f"(acc[58]), "+f"(acc[59]),
+        "+f"(acc[60]), "+f"(acc[61]), "+f"(acc[62]), "+f"(acc[63]),
+        "+f"(acc[64]), "+f"(acc[65]), "+f"(acc[66]), "+f"(acc[67]),
+        "+f"(acc[68]), "+f"(acc[69]), "+f"(acc[70]), "+f"(acc[71])
+      : "l"(a), "l"(b), "r"(metadata));
+}
+
+// acc += A B of one step, A 2:4 sparse, both from shared memory; lane pair 1 of each quad
+// holds the metadata.
+__device__ __forceinline__ void wgmma_sp_shared_1(float (&acc)[kSums], unsigned long long a,
+                                                  unsigned long long b, unsigned metadata) {
+  asm volatile(
+      "wgmma.mma_async.sp.sync.aligned.m64n144k32.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, "
+      "%8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, "
+      "%24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, "
+      "%40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, "
+      "%56, %57, %58, %59, %60, %61, %62, %63, "
+      "%64, %65, %66, %67, %68, %69, %70, %71 "
+      "}, %72, %73, %74, 1, 1, 1, 1, 0, 0;"
+      : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3]),
+        "+f"(acc[4]), "+f"(acc[5]), "+f"(acc[6]), "+f"(acc[7]),
+        "+f"(acc[8]), "+f"(acc[9]), "+f"(acc[10]), "+f"(acc[11]),
+        "+f"(acc[12]), "+f"(acc[13]), "+f"(acc[14]), "+f"(acc[15]),
+        "+f"(acc[16]), "+f"(acc[17]), "+f"(acc[18]), "+f"(acc[19]),
+        "+f"(acc[20]), "+f"(acc[21]), "+f"(acc[22]), "+f"(acc[23]),
+        "+f"(acc[24]), "+f"(acc[25]), "+f"(acc[26]), "+f"(acc[27]),
+        "+f"(acc[28]), "+f"(acc[29]), "+f"(acc[30]), "+f"(acc[31]),
+        "+f"(acc[32]), "+f"(acc[33]), "+f"(acc[34]), "+f"(acc[35]),
+        "+f"(acc[36]), "+f"(acc[37]), "+f"(acc[38]), "+f"(acc[39]),
+        "+f"(acc[40]), "+f"(acc[41]), "+f"(acc[42]), "+f"(acc[43]),
+        "+f"(acc[44]), "+f"(acc[45]), "+f"(acc[46]), "+f"(acc[47]),
+        "+f"(acc[48]), "+f"(acc[49]), "+f"(acc[50]), "+f"(acc[51]),
+        "+f"(acc[52]), "+f"(acc[53]), "+f"(acc[54]), "+f"(acc[55]),
+        "+f"(acc[56]), "+f"(acc[57]), "+f"(acc[58]), "+f"(acc[59]),
+        "+f"(acc[60]), "+f"(acc[61]), "+f"(acc[62]), "+f"(acc[63]),
+        "+f"(acc[64]), "+f"(acc[65]), "+f"(acc[66]), "+f"(acc[67]),
+        "+f"(acc[68]), "+f"(acc[69]), "+f"(acc[70]), "+f"(acc[71])
+      : "l"(a), "l"(b), "r"(metadata));
+}
+
+// x * sigmoid(x).
+__device__ __forceinline__ float activate(float x) { return x / (1.0f + expf(-x)); }
+
+// Round two neighbouring features to nearest even and stage them as one word.
+__device__ __forceinline__ void stage_pair(unsigned char* to, float low, float high) {
+  unsigned bits;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+  *reinterpret_cast<unsigned*>(to) = bits;
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads, 1)
+    experts_sm90_1_2_64_bf16_sel32_silu_gated_grouped(
+        const __grid_constant__ TensorMap weight_map,  // [stored rows, stored k / 2]
+        const unsigned char* __restrict__ words,  // metadata and fold words by stage
+        const Element* __restrict__ tokens,  // [token_count, k]
+        const Index* __restrict__ selection,  // [n] rows of tokens
+        const int* __restrict__ offsets,  // [experts + 1] first output row of each expert
+        Output* __restrict__ out,  // [n, m / 2]
+        long long out_stride,  // elements
+        int m,  // gate and up rows
+        int n,  // output tokens
+        int k,  // input features
+        int experts,  // weights in the stack
+        long long token_stride,  // elements
+        long long token_count  // rows
+    ) {
+  extern __shared__ __align__(1024) unsigned char shared[];
+  const unsigned shared_base = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  const int warpgroup = threadIdx.x / 128;
+  const int thread = threadIdx.x % 128;
+
+  // Tiles: groups of kRasterGroup tile rows are walked column by column, so that CTAs that run
+  // together share weight and token tiles in L2. A CTA takes every gridDim.x-th tile.
+  const int first_tile = blockIdx.x;
+  const int tile_step = gridDim.x;
+  const int tiles_m = (m + kTileM - 1) / kTileM;
+  const int stored_k = (k + kFormatV - 1) / kFormatV * kFormatV;
+  const int tiles_k = (stored_k + kTileK - 1) / kTileK;
+  // Experts own consecutive rows of out. Their tiles follow one another.
+  int* const expert_tiles = reinterpret_cast<int*>(shared + kExpertTiles);
+  int* const expert_rows = expert_tiles + kMaxExperts + 1;
+  // Blocks of words of an expert along m, one a warpgroup.
+  constexpr int kBlockFeatures = kGroupRows * kFeaturesPerRow;
+  const int blocks_m = (m + kBlockFeatures - 1) / kBlockFeatures;
+  int tile_m, expert, first_row, last_row;
+  const auto place = [&](int tile) {
+    // The last expert whose first tile is not behind this one: those without tokens have no tile.
+    expert = 0;
+    for (int behind = experts; behind - expert > 1;) {
+      const int middle = (expert + behind) / 2;
+      if (expert_tiles[middle] <= tile) {
+        expert = middle;
+      } else {
+        behind = middle;
+      }
+    }
+    const int tiles_n = (expert_tiles[expert + 1] - expert_tiles[expert]) / tiles_m;
+    const int in_expert = tile - expert_tiles[expert];
+    const int group = in_expert / (kRasterGroup * tiles_n);
+    const int in_group = in_expert % (kRasterGroup * tiles_n);
+    const int group_rows = min(tiles_m - group * kRasterGroup, kRasterGroup);
+    tile_m = group * kRasterGroup + in_group % group_rows;
+    first_row = expert_rows[expert] + in_group / group_rows * kTileN;
+    last_row = expert_rows[expert + 1];
+  };
+
+  // The ring: the producer fills a stage when it is empty, the consumers read it when it is full.
+  int stage = 0;
+  unsigned phase = 0;  // parity of the ring's present round
+  const auto full = [&] { return shared_base + kFull + 8 * stage; };
+  const auto empty = [&] { return shared_base + kEmpty + 8 * stage; };
+  const auto next_stage = [&] {
+    ++stage;
+    if (stage == kStages) {
+      stage = 0;
+      phase ^= 1;
+    }
+  };
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < kStages; ++i) {
+      mbarrier_init(shared_base + kFull + 8 * i, 129);
+      mbarrier_init(shared_base + kEmpty + 8 * i, kConsumers);
+    }
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  }
+  // The first warp counts every expert's tiles and sums them up, 32 experts at a time.
+  if (threadIdx.x < 32) {
+    const int lane = threadIdx.x;
+    int before = 0;
+#pragma unroll 1
+    for (int first = 0; first < experts; first += 32) {
+      const int at = first + lane;
+      const int begin = at < experts ? offsets[at] : 0;
+      const int end = at < experts ? min(offsets[at + 1], n) : 0;
+      int sum = (max(end - begin, 0) + kTileN - 1) / kTileN * tiles_m;
+#pragma unroll
+      for (int step = 1; step < 32; step *= 2) {
+        const int other = __shfl_up_sync(~0u, sum, step);
+        if (lane >= step) sum += other;
+      }
+      if (at < experts) {
+        expert_tiles[at + 1] = before + sum;
+        expert_rows[at + 1] = end;
+      }
+      before += __shfl_sync(~0u, sum, 31);
+    }
+    if (lane == 0) expert_tiles[0] = 0;
+    if (lane == 0) expert_rows[0] = offsets[0];
+  }
+
+  __syncthreads();
+  const int tiles = expert_tiles[experts];
+  if (tiles == 0) return;
+  if (warpgroup == kConsumers) {
+    // Producer.
+    registers_for_producer();
+    int* const token_rows = reinterpret_cast<int*>(shared + kTokenRows);
+    const int gather_chunk = thread % (2 * kTileK / 16);
+    const int gather_row = thread / (2 * kTileK / 16);
+#pragma unroll 1
+    for (int tile = first_tile; tile < tiles; tile += tile_step) {
+      place(tile);
+      const int first_stored_row = expert * (m / kFormatM * kFormatN) + tile_m * kTileM / kFormatM * kFormatN;
+      // Look the tile's tokens up once; every thread of the producer is done with the last tile's.
+      warpgroup_sync(kGatherBarrier, 128);
+      for (int row = thread; row < kTileN; row += 128) {
+        const int at = first_row + row;
+        const long long named = at < last_row ? selection[at] : -1;
+        token_rows[row] = 0 <= named && named < token_count ? static_cast<int>(named) : -1;
+      }
+      warpgroup_sync(kGatherBarrier, 128);
+#pragma unroll 1
+      for (int tile_k = 0; tile_k < tiles_k; ++tile_k) {
+        mbarrier_wait(empty(), phase ^ 1);
+
+        if (thread == 0) {
+          mbarrier_expect(full(), kWeightStage + kConsumers * kWordBytes);
+
+          tma_box(shared_base + kWeightRing + stage * kWeightStage, &weight_map, full(),
+                  tile_k * (kTileK / 2), first_stored_row);
+
+#pragma unroll
+          for (int g = 0; g < kConsumers; ++g) {
+            const long long block = static_cast<long long>(expert * blocks_m + min(tile_m * kConsumers + g, blocks_m - 1)) * tiles_k + tile_k;
+            bulk_load(shared_base + kWordRing + (stage * kConsumers + g) * kWordBytes,
+                      words + block * kWordBytes, kWordBytes, full());
+          }
+        }
+        // Rows of 128 bytes, chunks permuted as TMA would: chunk c of row r at c ^ r % 8.
+        const int column = tile_k * kTileK + gather_chunk * 8;
+        const int bytes = max(0, min(16, 2 * (k - column)));
+        const unsigned box =
+            shared_base + kTokenRing + stage * kTokenStage + gather_chunk / 8 * kBoxBytes;
+#pragma unroll 8
+        for (int row = gather_row; row < kTileN; row += 128 / (2 * kTileK / 16)) {
+          const int named = token_rows[row];
+          const Element* const from = tokens + max(named, 0) * token_stride + (bytes > 0 ? column : 0);
+          cp_async_16b(box + row * 128 + (gather_chunk % 8 ^ row % 8) * 16, from, named < 0 ? 0 : bytes);
+        }
+        cp_async_arrive(full());
+
+        next_stage();
+      }
+    }
+
+    return;
+  }
+
+  // Consumers.
+  registers_for_consumer();
+  const int warp = thread / 32;
+  const int lane = thread % 32;
+  // Turns at the matrix unit: barrier 1 + g is warpgroup g's; the first one starts.
+  const int my_turn = 1 + warpgroup;
+  const int next_turn = 1 + (warpgroup + 1) % kConsumers;
+  if (warpgroup == kConsumers - 1) warpgroup_arrive(next_turn, 256);
+#pragma unroll 1
+  for (int tile = first_tile; tile < tiles; tile += tile_step) {
+    place(tile);
+    float acc[kSets][kParts][kSums] = {};  // running sum, then the first 1 rows of each block
+#pragma unroll 1
+    for (int tile_k = 0; tile_k < tiles_k; ++tile_k) {
+      mbarrier_wait(full(), phase);
+
+      // The gathered tokens were written by ordinary copies: show them to the matrix unit.
+      proxy_fence();
+
+      const unsigned char* const stage_words =
+          shared + kWordRing + (stage * kConsumers + warpgroup) * kWordBytes;
+      unsigned metadata[kTileK / 64];
+#pragma unroll
+      for (int i = 0; i < kTileK / 64; ++i) {
+        metadata[i] = reinterpret_cast<const unsigned*>(stage_words)[thread * (kTileK / 64) + i];
+      }
+      // Selector bits of this thread's two rows: of the tile's V-blocks and of the one behind them.
+      unsigned selectors[kSets - 1][2];
+#pragma unroll
+      for (int p = 0; p < kSets - 1; ++p) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const int row = warp * 16 + half * 8 + lane / 4;
+          selectors[p][half] = stage_words[kMetadataBytes + p * kGroupRows + row];
+        }
+      }
+      const unsigned weight_at = shared_base + kWeightRing + stage * kWeightStage;
+      const unsigned long long token_matrix =
+          descriptor(shared_base + kTokenRing + stage * kTokenStage, 128, kTokenSwizzle);
+      const unsigned group_at = weight_at + warpgroup * kGroupRows * kWeightRowBytes;
+      const unsigned long long weight_matrix = descriptor(group_at, kWeightRowBytes, kWeightSwizzle);
+
+      warpgroup_sync(my_turn, 256);
+
+      // Part 0, V-block 0 of the tile.
+      pin(acc[0][0]);
+      wgmma_fence();
+      wgmma_sp_shared_0(acc[0][0], weight_matrix + 0,
+          token_matrix + (0 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 0,
+          metadata[0]);
+      wgmma_sp_shared_1(acc[0][0], weight_matrix + 2,
+          token_matrix + (0 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 4,
+          metadata[0]);
+      wgmma_commit();
+
+      warpgroup_arrive(next_turn, 256);
+
+      wgmma_wait_0();
+      pin(acc[0][0]);
+
+      // Prefix sums: with s_j the selector bit of V-block j and P_j the running sum after it, a row
+      // is the sum of (s_j - s_{j+1}) P_j, so the running sum is never reset.
+      {
+#pragma unroll
+        for (int p = 0; p < kSets - 1; ++p) {
+          float factor[2];
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            const int leaves = selectors[p][half] >> 0 & 1;
+            const int enters = selectors[p][half] >> 0 >> 1 & 1;
+            factor[half] = static_cast<float>(leaves - enters);
+          }
+#pragma unroll
+          for (int i = 0; i < kSums; ++i) {
+            acc[p + 1][0][i] = __fmaf_rn(factor[i / 2 % 2], acc[0][0][i], acc[p + 1][0][i]);
+          }
+        }
+      }
+
+      warpgroup_sync(my_turn, 256);
+
+      // Part 0, V-block 1 of the tile.
+      pin(acc[0][0]);
+      wgmma_fence();
+      wgmma_sp_shared_0(acc[0][0], weight_matrix + 4,
+          token_matrix + (1 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 0,
+          metadata[1]);
+      wgmma_sp_shared_1(acc[0][0], weight_matrix + 6,
+          token_matrix + (1 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 4,
+          metadata[1]);
+      wgmma_commit();
+
+      warpgroup_arrive(next_turn, 256);
+
+      wgmma_wait_0();
+      pin(acc[0][0]);
+
+      if (thread == 0) mbarrier_arrive(empty());
+
+      // Prefix sums: with s_j the selector bit of V-block j and P_j the running sum after it, a row
+      // is the sum of (s_j - s_{j+1}) P_j, so the running sum is never reset.
+      {
+#pragma unroll
+        for (int p = 0; p < kSets - 1; ++p) {
+          float factor[2];
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            const int leaves = selectors[p][half] >> 1 & 1;
+            const int enters = selectors[p][half] >> 1 >> 1 & 1;
+            factor[half] = static_cast<float>(leaves - enters);
+          }
+#pragma unroll
+          for (int i = 0; i < kSums; ++i) {
+            acc[p + 1][0][i] = __fmaf_rn(factor[i / 2 % 2], acc[0][0][i], acc[p + 1][0][i]);
+          }
+        }
+      }
+
+      next_stage();
+    }
+
+    // Epilogue of the tile; the producer fills the ring for the next one meanwhile.
+    const int first_feature = tile_m * kTileOutputs + (warpgroup * 4 + warp) * kWarpOutputs;
+    const bool whole_chunks = out_stride % kChunkElements == 0;
+    unsigned char* const slice = shared + kSlices + (warpgroup * 4 + warp) * kSliceBytes;
+    // A selection outside the tokens gives NaN: the launcher cannot check device arrays.
+    unsigned lost_tokens[kTokenGroups];  // a bit a token
+#pragma unroll
+    for (int g = 0; g < kTokenGroups; ++g) {
+      const int row = first_row + 32 * g + lane;
+      const long long named = row < last_row ? selection[row] : 0;
+      lost_tokens[g] = __ballot_sync(~0u, named < 0 || named >= token_count);
+    }
+#pragma unroll
+    for (int part = 0; part < kParts; ++part) {
+#pragma unroll
+      for (int first = 0; first < kPartTokens; first += kSliceTokens) {
+        const int first_token = first_row + part * kPartTokens + first;
+#pragma unroll
+        for (int at = 0; at < kSliceTokens / 4; ++at) {
+          const int i = first / 2 + at / 2 * 4 + at % 2;
+          if (i >= kSums) break;  // the last slice of a part may be shorter
+          const int token = at / 2 * 8 + lane % 4 * 2 + at % 2;
+          const int feature = lane / 4 * kFeaturesPerRow;
+          const int eight = part * kPartTokens + first + at / 2 * 8;  // in the tile
+          const int held_by = eight % 32 + token % 8;
+          const bool lost = lost_tokens[eight / 32] >> held_by & 1;
+          // The last row of a block is what the others leave of the running sum.
+          float value[kFeaturesPerRow];
+          value[kFeaturesPerRow - 1] = acc[0][part][i];
+#pragma unroll
+          for (int p = 0; p < kFeaturesPerRow - 1; ++p) {
+            value[p] = acc[p + 1][part][i];
+            value[kFeaturesPerRow - 1] -= value[p];
+          }
+          // The last row of a block is what the others leave of the running sum.
+          float up[kFeaturesPerRow];
+          up[kFeaturesPerRow - 1] = acc[0][part][i + 2];
+#pragma unroll
+          for (int p = 0; p < kFeaturesPerRow - 1; ++p) {
+            up[p] = acc[p + 1][part][i + 2];
+            up[kFeaturesPerRow - 1] -= up[p];
+          }
+
+          float result[kFeaturesPerRow];
+#pragma unroll
+          for (int j = 0; j < kFeaturesPerRow; ++j) {
+            result[j] = value[j];
+            result[j] = activate(result[j]);
+            result[j] *= up[j];
+            if (lost) result[j] = __uint_as_float(0x7fffffffu);
+          }
+          unsigned char* const to = slice + token * kSliceStride + feature * sizeof(Output);
+#pragma unroll
+          for (int j = 0; j < kFeaturesPerRow; j += 2) {
+            stage_pair(to + j * sizeof(Output), result[j], result[j + 1]);
+          }
+        }
+
+        // The slice is whole.
+        __syncwarp();
+#pragma unroll
+        for (int chunk = lane; chunk < kSliceTokens * kTokenChunks; chunk += 32) {
+          const int row = first_token + chunk / kTokenChunks;
+          const int column = chunk % kTokenChunks * kChunkElements;
+          const int feature = first_feature + column;
+          if (first + chunk / kTokenChunks < kPartTokens && row < last_row && feature < m / 2) {
+            union {
+              uint4 whole;
+              Output each[kChunkElements];
+            } piece;
+            piece.whole = *reinterpret_cast<const uint4*>(slice + chunk / kTokenChunks * kSliceStride +
+                                                          column * sizeof(Output));
+            Output* const to = out + row * out_stride + feature;
+            if (whole_chunks && feature + kChunkElements <= m / 2) {
+              *reinterpret_cast<uint4*>(to) = piece.whole;
+            } else {
+#pragma unroll
+              for (int e = 0; e < kChunkElements; ++e) {
+                if (feature + e < m / 2) to[e] = piece.each[e];
+              }
+            }
+          }
+        }
+        // Every lane has read the slice.
+        __syncwarp();
+      }
+    }
+  }
+  // The last turn that was passed on is taken, so that no barrier is left half full.
+  if (warpgroup == 0) warpgroup_sync(my_turn, 256);
+}
