@@ -407,7 +407,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 
 #pragma unroll
           for (int g = 0; g < kConsumers; ++g) {
-            const long long block = static_cast<long long>(expert * blocks_m + min(tile_m * kConsumers + g, blocks_m - 1)) * tiles_k + tile_k;
+            const int block_row = expert * blocks_m + min(tile_m * kConsumers + g, blocks_m - 1);
+            const long long block = static_cast<long long>(block_row) * tiles_k + tile_k;
             bulk_load(shared_base + kWordRing + (stage * kConsumers + g) * kWordBytes,
                       words + block * kWordBytes, kWordBytes, full());
           }

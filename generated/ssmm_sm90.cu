@@ -341,7 +341,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 
 #pragma unroll
           for (int g = 0; g < kConsumers; ++g) {
-            const long long block = static_cast<long long>(tile_m * kConsumers + g) * tiles_k + tile_k;
+            const int block_row = tile_m * kConsumers + g;
+            const long long block = static_cast<long long>(block_row) * tiles_k + tile_k;
             bulk_load(shared_base + kWordRing + (stage * kConsumers + g) * kWordBytes,
                       words + block * kWordBytes, kWordBytes, full());
           }

@@ -76,7 +76,7 @@ class RingText(KernelText):
             self.first_fragment = f"{before} * fragments_m + tile_m * kTileFragments"
             behind = "fragments_behind - static_cast<int>(threadIdx.x / {})"
             words, slots = behind.format("(kMetadataWords * 8)"), behind.format("8")
-            self.metadata_fragment = f"min({self.metadata_fragment}, {words})"
+            self.metadata_fragment = f"min({self.metadata_fragment},\n            {words})"
             self.slot_fragment = f"min({self.slot_fragment}, {slots})"
             self.swaps = f"swaps + {before} * fold_words * fragments_m * 16"
             self.selectors = f"selectors + {before} * (kSets - 1) * fold_words * fragments_m * 16"
