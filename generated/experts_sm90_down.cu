@@ -24,6 +24,7 @@ constexpr int kWarpOutputs = 32;  // output features a warp
 constexpr int kTileOutputs = 256;  // output features a CTA
 constexpr int kRasterGroup = 16;  // tile rows walked together
 constexpr int kMaxExperts = 511;  // the launcher refuses more
+constexpr int kBlockFeatures = 128;  // rows of the decoded weight a block of words
 constexpr int kConsumerRegisters = 240;  // a thread
 constexpr int kProducerRegisters = 24;  // a thread
 // Accumulators.
@@ -280,7 +281,6 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
   int* const expert_tiles = reinterpret_cast<int*>(shared + kExpertTiles);
   int* const expert_rows = expert_tiles + kMaxExperts + 1;
   // Blocks of words of an expert along m, one a warpgroup.
-  constexpr int kBlockFeatures = kGroupRows * kFeaturesPerRow;
   const int blocks_m = (m + kBlockFeatures - 1) / kBlockFeatures;
   int tile_m, expert, first_row, last_row;
   const auto place = [&](int tile) {

@@ -26,6 +26,7 @@ constexpr int kTileOutputs = 128;  // output features a CTA
 constexpr int kRasterGroup = 16;  // tile rows walked together
 constexpr int kGatherBarrier = 3;  // named barrier of the producer's threads
 constexpr int kMaxExperts = 511;  // the launcher refuses more
+constexpr int kBlockFeatures = 128;  // rows of the decoded weight a block of words
 constexpr int kConsumerRegisters = 232;  // a thread
 constexpr int kProducerRegisters = 40;  // a thread
 // Accumulators.
@@ -306,7 +307,6 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
   int* const expert_tiles = reinterpret_cast<int*>(shared + kExpertTiles);
   int* const expert_rows = expert_tiles + kMaxExperts + 1;
   // Blocks of words of an expert along m, one a warpgroup.
-  constexpr int kBlockFeatures = kGroupRows * kFeaturesPerRow;
   const int blocks_m = (m + kBlockFeatures - 1) / kBlockFeatures;
   int tile_m, expert, first_row, last_row;
   const auto place = [&](int tile) {

@@ -39,6 +39,8 @@ def _format(plan: SpecialisedPlan) -> ConstantGroup:
 
 def _tile(plan: SpecialisedPlan) -> ConstantGroup:
     s, g = plan.schedule, plan.geometry
+    rows = WARPGROUP_ROWS * g.features_per_row
+    blocks = ("kBlockFeatures", rows, "rows of the decoded weight a block of words")
     experts = ("kMaxExperts", MAX_EXPERTS, "the launcher refuses more")
     gather = ("kGatherBarrier", 1 + g.consumers, "named barrier of the producer's threads")
     stored = ("kWeightRows", g.weight_rows, "stored rows of a stage")
@@ -58,7 +60,7 @@ def _tile(plan: SpecialisedPlan) -> ConstantGroup:
         ("kTileOutputs", 4 * g.consumers * g.outputs, "output features a CTA"),
         ("kRasterGroup", s.raster.group, "tile rows walked together"),
         *((gather,) if g.gathered else ()),
-        *((experts,) if plan.problem.grouped else ()),
+        *((experts, blocks) if plan.problem.grouped else ()),
         ("kConsumerRegisters", g.consumer_registers, "a thread"),
         ("kProducerRegisters", g.producer_registers, "a thread"),
     )
