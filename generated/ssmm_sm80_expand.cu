@@ -268,8 +268,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   // 16 columns inside its block, or kAbsent.
   const int fold_words = (stored_k + kTilesPerWord * kTileK - 1) / (kTilesPerWord * kTileK);
   const long long slot_fragment =
-      static_cast<long long>(tile_m) * kTileFragments +
-      threadIdx.x / 8;
+      static_cast<long long>(tile_m) * kTileFragments + threadIdx.x / 8;
   const unsigned* const slot_source =
       slots + slot_fragment * fold_words * 32 + threadIdx.x % 8 * 4;
   const auto copy_fold = [&](int tile) {
