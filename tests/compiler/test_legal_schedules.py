@@ -24,6 +24,7 @@ from samoyeds_gen.compiler.ops import Barrier, CopyTile, LoadTokens, LoadWeight,
 from samoyeds_gen.compiler.shapes import shape_of
 from samoyeds_gen.compiler.storage import SECTIONS
 from samoyeds_gen.errors import ScheduleError
+from samoyeds_gen.formats import Format
 from samoyeds_gen.language import FOLDS, TARGETS, load_schedule, make_ssmm, target_named
 from samoyeds_gen.language.schedule import Layout, Stationary, Tile, Warps
 
@@ -117,6 +118,21 @@ def test_bytes_are_shared_where_lives_allow(subject):
     assert plan.buffer("staging").offset < max(
         each.end for each in plan.buffers if each.space == "shared" and each.last != "epilogue"
     )
+
+
+def test_rows_that_outlive_the_loop_do_not_split_what_the_epilogue_may_use():
+    """A list of rows placed behind the loop's buffers once left no hole for a larger staging."""
+    fmt, target = Format(1, 5, 16), target_named("sm_80")
+    schedule = replace(
+        load_schedule("ssmm_sm80", fmt, "bfloat16"),
+        tile=Tile(m=320, n=32, k=64),
+        warps=Warps(m=2, n=4),
+        layout=Layout(weight="xor_64b", tokens="xor_128b", out="token_major"),
+    )
+    schedule = replace(schedule, pipeline=replace(schedule.pipeline, stages=2))
+    plan = compile_plan(schedule, make_ssmm(fmt, "bfloat16", index="int32"), target)
+    assert plan.buffer("token_rows").last == plan.buffer("staging").last == "epilogue"
+    assert plan.buffer("staging").offset < 1024
 
 
 @given(subjects)
