@@ -21,6 +21,7 @@ constexpr int kGroupRows = 64;  // rows of the matrix unit a warpgroup
 constexpr int kFeaturesPerRow = 2;  // output features of one such row
 constexpr int kWarpFeatures = 32;  // of these a warp
 constexpr int kWarpOutputs = 32;  // output features a warp
+constexpr int kRowGroups = 2;  // groups of 8 rows of a warp that become output
 constexpr int kTileOutputs = 256;  // output features a CTA
 constexpr int kRasterGroup = 16;  // tile rows walked together
 constexpr int kMaxExperts = 511;  // the launcher refuses more
@@ -51,6 +52,7 @@ constexpr int kSlices = 166272;  // first byte of the output slices
 constexpr int kTokenGroups = 5;  // groups of 32 tokens a tile
 constexpr int kSliceTokens = 16;  // tokens a slice, one slice a warp
 constexpr int kTokenChunks = 4;  // 16-byte chunks of a warp's features and a token
+constexpr int kStoreTokens = 8;  // tokens that a warp stores at once
 constexpr int kSliceStride = 80;  // bytes a token: 16 more keep banks apart
 constexpr int kSliceBytes = 1280;  // bytes a slice
 constexpr int kChunkElements = 8;  // outputs in 16 bytes
@@ -509,9 +511,21 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     }
 
     // Epilogue of the tile; the producer fills the ring for the next one meanwhile.
-    const int first_feature = tile_m * kTileOutputs + (warpgroup * 4 + warp) * kWarpOutputs;
-    const bool whole_chunks = out_stride % kChunkElements == 0;
-    unsigned char* const slice = shared + kSlices + (warpgroup * 4 + warp) * kSliceBytes;
+    const int slice_warp = warpgroup * 4 + warp;
+    const int first_feature = tile_m * kTileOutputs + slice_warp * kWarpOutputs;
+    unsigned char* const slice = shared + kSlices + slice_warp * kSliceBytes;
+
+    // A lane stores the same 16 bytes of every kStoreTokens-th token.
+    const int lane_token = lane / kTokenChunks;
+    const int lane_feature = first_feature + lane % kTokenChunks * kChunkElements;
+    const unsigned char* const lane_chunk =
+        slice + lane_token * kSliceStride + lane % kTokenChunks * 16;
+    Output* lane_out = out + (first_row + lane_token) * out_stride + lane_feature;
+    const int tokens_left = last_row - first_row - lane_token;
+    const int lane_features = min(m - lane_feature, kChunkElements);
+    const bool whole_chunks =
+        out_stride % kChunkElements == 0 && first_feature + kWarpOutputs <= m;
+
     // The scales of the tile's tokens, 32 a register: all are loaded before the first is needed.
     float token_scales[kTokenGroups];
 #pragma unroll
@@ -522,64 +536,72 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
     for (int part = 0; part < kParts; ++part) {
 #pragma unroll
-      for (int first = 0; first < kPartTokens; first += kSliceTokens) {
-        const int first_token = first_row + part * kPartTokens + first;
+      for (int in_part = 0; in_part < kPartTokens; in_part += kSliceTokens) {
+        const int first = part * kPartTokens + in_part;
 #pragma unroll
-        for (int at = 0; at < kSliceTokens / 2; ++at) {
-          const int i = first / 2 + at;
-          if (i >= kSums) break;  // the last slice of a part may be shorter
-          const int token = at / 4 * 8 + lane % 4 * 2 + at % 2;
-          const int feature = (i / 2 % 2 * 8 + lane / 4) * kFeaturesPerRow;
-          const int eight = part * kPartTokens + first + at / 4 * 8;  // in the tile
-          const int held_by = eight % 32 + token % 8;
-          const float token_scale = __shfl_sync(~0u, token_scales[eight / 32], held_by);
-          // The last row of a block is what the others leave of the running sum.
-          float value[kFeaturesPerRow];
-          value[kFeaturesPerRow - 1] = acc[0][part][i];
-#pragma unroll
-          for (int p = 0; p < kFeaturesPerRow - 1; ++p) {
-            value[p] = acc[p + 1][part][i];
-            value[kFeaturesPerRow - 1] -= value[p];
-          }
+        for (int group = 0; group < kSliceTokens / 8; ++group) {
+          const int eight = in_part + group * 8;
+          if (eight >= kPartTokens) break;  // the last slice of a part may be shorter
 
-          float result[kFeaturesPerRow];
 #pragma unroll
-          for (int j = 0; j < kFeaturesPerRow; ++j) {
-            result[j] = value[j];
-            result[j] *= token_scale;
-          }
-          unsigned char* const to = slice + token * kSliceStride + feature * sizeof(Output);
-#pragma unroll
-          for (int j = 0; j < kFeaturesPerRow; j += 2) {
-            stage_pair(to + j * sizeof(Output), result[j], result[j + 1]);
-          }
-        }
+          for (int odd = 0; odd < 2; ++odd) {
+            const int token = group * 8 + lane % 4 * 2 + odd;  // of the slice
+            const int held_by = (first + token) % 32;
+            const float token_scale = __shfl_sync(~0u, token_scales[(first + group * 8) / 32], held_by);
 
-        // The slice is whole.
-        __syncwarp();
 #pragma unroll
-        for (int chunk = lane; chunk < kSliceTokens * kTokenChunks; chunk += 32) {
-          const int row = first_token + chunk / kTokenChunks;
-          const int column = chunk % kTokenChunks * kChunkElements;
-          const int feature = first_feature + column;
-          if (first + chunk / kTokenChunks < kPartTokens && row < last_row && feature < m) {
-            union {
-              uint4 whole;
-              Output each[kChunkElements];
-            } piece;
-            piece.whole = *reinterpret_cast<const uint4*>(slice + chunk / kTokenChunks * kSliceStride +
-                                                          column * sizeof(Output));
-            Output* const to = out + row * out_stride + feature;
-            if (whole_chunks && feature + kChunkElements <= m) {
-              *reinterpret_cast<uint4*>(to) = piece.whole;
-            } else {
+            for (int rows = 0; rows < kRowGroups; ++rows) {
+              const int i = eight / 2 + rows * 2 + odd;
+              // The last row of a block is what the others leave of the running sum.
+              float value[kFeaturesPerRow];
+              value[kFeaturesPerRow - 1] = acc[0][part][i];
 #pragma unroll
-              for (int e = 0; e < kChunkElements; ++e) {
-                if (feature + e < m) to[e] = piece.each[e];
+              for (int p = 0; p < kFeaturesPerRow - 1; ++p) {
+                value[p] = acc[p + 1][part][i];
+                value[kFeaturesPerRow - 1] -= value[p];
+              }
+
+              float result[kFeaturesPerRow];
+#pragma unroll
+              for (int j = 0; j < kFeaturesPerRow; ++j) {
+                result[j] = value[j];
+                result[j] *= token_scale;
+              }
+              unsigned char* const to = slice + token * kSliceStride +
+                                        (rows * 8 + lane / 4) * kFeaturesPerRow * sizeof(Output);
+#pragma unroll
+              for (int j = 0; j < kFeaturesPerRow; j += 2) {
+                stage_pair(to + j * sizeof(Output), result[j], result[j + 1]);
               }
             }
           }
         }
+
+        const int slice_tokens = min(kPartTokens - in_part, kSliceTokens);
+        const int slice_left = min(tokens_left - first, slice_tokens - lane_token);
+        // The slice is whole.
+        __syncwarp();
+        if (whole_chunks) {
+#pragma unroll
+          for (int t = 0; t < slice_tokens; t += kStoreTokens) {
+            if (t < slice_left) {
+              const unsigned char* const chunk = lane_chunk + t * kSliceStride;
+              *reinterpret_cast<uint4*>(lane_out + t * out_stride) =
+                  *reinterpret_cast<const uint4*>(chunk);
+            }
+          }
+        } else {  // the last features, or rows that do not begin at multiples of 16 bytes
+          Output* to = lane_out;
+#pragma unroll 1
+          for (int t = 0; t < slice_left; t += kStoreTokens) {
+            const unsigned char* const chunk = lane_chunk + t * kSliceStride;
+            const Output* const from = reinterpret_cast<const Output*>(chunk);
+#pragma unroll 1
+            for (int e = 0; e < lane_features; ++e) to[e] = from[e];
+            to += kStoreTokens * out_stride;
+          }
+        }
+        lane_out += slice_tokens * out_stride;
         // Every lane has read the slice.
         __syncwarp();
       }

@@ -39,9 +39,7 @@ def _placed(
             (placed[other] for other in conflicts.neighbors(position) if other in placed),
             key=lambda each: each.offset,
         )
-        placed[position] = replace(
-            shared[position], offset=_first_fit(shared[position], rivals)
-        )
+        placed[position] = replace(shared[position], offset=_first_fit(shared[position], rivals))
     return tuple(placed[position] for position in range(len(shared)))
 
 

@@ -95,7 +95,7 @@ CONSUMERS = (
     "    place(tile);\n"
 )
 CONSUMER_SUMS = "    float acc[kSets][kParts][kSums] = {};"
-SLICE = "        __syncwarp();\n#pragma unroll\n"
+SLICE = "        // The slice is whole.\n        __syncwarp();\n"
 PART_1 = (
     "      wgmma_sp_shared_0(acc[0][1], weight_matrix + 0,\n"
     "          token_matrix + (0 * kBoxBytes + 1 * kPartTokens * 128) / 16 + 0,\n"
@@ -250,8 +250,8 @@ MORE_FAULTS = (
     Fault("swizzle left out where fragments are read", "weight_at + swizzle_weight(offset)",
           "weight_at + offset", (VALUE,), "expand"),
     # Copies.
-    Fault("words of the first warpgroup for all", "tile_m * kConsumers + g)",
-          "tile_m * kConsumers)"),
+    Fault("words of the first warpgroup for all", "tile_m * kConsumers + g;",
+          "tile_m * kConsumers;"),
     Fault("words of the next tile", ") * tiles_k + tile_k;",
           ") * tiles_k + min(tile_k + 1, tiles_k - 1);"),
     Fault("weight of the first tile for all", "tile_k * (kTileK / 2), first_stored_row);",
@@ -327,18 +327,25 @@ MORE_FAULTS = (
     Fault("every other slice not stored", "turn * kSplit + rank < kItems",
           "turn * kSplit < kItems / 2", (UNWRITTEN,), "pieces"),
     # Epilogue.
-    Fault("slice read while lanes write it", SLICE + "        for (int chunk",
-          "#pragma unroll\n        for (int chunk", (RACE,)),
-    Fault("one slice for all warpgroups", "kSlices + (warpgroup * 4 + warp) * kSliceBytes",
-          "kSlices + warp * kSliceBytes", (RACE,)),
-    Fault("wide store to a narrow row", "if (whole_chunks && feature + kChunkElements <= m)",
-          "if (feature + kChunkElements <= m)", (CROOKED,)),
-    Fault("last tokens unwritten", "row < n && feature < m)", "row < n - 1 && feature < m)",
-          (UNWRITTEN,)),
-    Fault("tokens stored past the end", "row < n && feature < m)", "row <= n && feature < m)",
-          (BOUNDS,)),
-    Fault("bias of the neighbour", "column < m ? bias[column]",
-          "column < m ? bias[column / 2 * 2]"),
+    Fault("slice read while lanes write it", SLICE, "", (RACE,)),
+    Fault("one slice for all warpgroups", "kSlices + slice_warp * kSliceBytes;",
+          "kSlices + warp * kSliceBytes;", (RACE,)),
+    Fault("wide store to a narrow row", "out_stride % kChunkElements == 0 && first_feature",
+          "first_feature", (CROOKED,)),
+    Fault("wide store past the last feature", "first_feature + kWarpOutputs <= m;",
+          "first_feature < m;", (BOUNDS, RACE, VALUE)),
+    Fault("last features unwritten", "min(m - lane_feature, kChunkElements)",
+          "min(m - 1 - lane_feature, kChunkElements)", (UNWRITTEN,)),
+    Fault("features stored past the end", "min(m - lane_feature, kChunkElements)",
+          "min(m + 1 - lane_feature, kChunkElements)", (BOUNDS, RACE, VALUE)),
+    Fault("last tokens unwritten", "n - tile_n * kTileN - lane_token;",
+          "n - 1 - tile_n * kTileN - lane_token;", (UNWRITTEN,)),
+    Fault("tokens stored past the end", "n - tile_n * kTileN - lane_token;",
+          "n + 1 - tile_n * kTileN - lane_token;", (BOUNDS,)),
+    Fault("every slice to the same rows", "lane_out += slice_tokens * out_stride;", "",
+          (RACE, UNWRITTEN)),
+    Fault("bias of the neighbour", "feature < m ? bias[feature]",
+          "feature < m ? bias[feature / 2 * 2]"),
     Fault("scale of the next token", "? scale[row]", "? scale[min(row + 1, n - 1)]"),
     # Matrix work that runs on.
     Fault("the present stage is released", "  last_stage = stage;",

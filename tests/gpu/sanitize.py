@@ -1,6 +1,8 @@
-"""Runs compute-sanitizer's four tools over shipped schedules, and one split over a cluster.
+"""Runs compute-sanitizer's four tools over shipped schedules, clusters and layers of experts.
 
-    python tests/gpu/sanitize.py [SCHEDULE FORMAT ..]
+    python tests/gpu/sanitize.py [--layers | SCHEDULE FORMAT ..]
+
+With `--layers`, over small layers of experts alone, from the router's scores to combined outputs.
 
 Needs a GPU and compute-sanitizer, which comes with the CUDA toolkit. Exits with 1 unless every run
 of every tool ends with no error. cuda-bindings asks the driver for symbols that it may lack, which
@@ -29,6 +31,7 @@ RUNS = (
     ("decode_sm80", "4,8,32"),
     ("ssmm_sm80_prefix", "1,2,64"),
 )
+LAYERS = ("on_load", "before", "ring")  # where tokens are gathered; kernels of other GPUs
 GOOD = ("ERROR SUMMARY: 0 errors", "RACECHECK SUMMARY: 0 hazards")
 
 
@@ -45,19 +48,36 @@ def clusters(folder: Path) -> list[tuple[str, str]]:
     return made
 
 
-def run(tool: str, schedule: str, form: str) -> tuple[str, bool]:
-    """One tool over one kernel: a line to print, and whether it found nothing."""
-    command = [
-        "compute-sanitizer", "--tool", tool, "--report-api-errors", "no", sys.executable, "-m",
-        "samoyeds_gen", "run", schedule, "--format", form, "--shape", SHAPE, "--device", "gpu",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def kernel_command(schedule: str, form: str) -> list[str]:
+    """What runs one kernel and prints how many outputs are wrong."""
+    return ["-m", "samoyeds_gen", "run", schedule, "--format", form, "--shape", SHAPE,
+            "--device", "gpu"]  # fmt: skip
+
+
+def layer_command(kind: str) -> list[str]:
+    """What runs one layer of experts and prints how many outputs are wrong."""
+    return [str(Path(__file__).with_name("layer_run.py")), kind]
+
+
+def run(tool: str, name: str, command: list[str]) -> tuple[str, bool]:
+    """One tool over one command: a line to print, and whether it found nothing."""
+    tools = ["compute-sanitizer", "--tool", tool, "--report-api-errors", "no", sys.executable]
+    done = subprocess.run([*tools, *command], capture_output=True, text=True, check=False)
     lines = (done.stdout + done.stderr).splitlines()
     summary = next((line for line in reversed(lines) if "SUMMARY" in line), "no summary")
     right = any("0 wrong" in line for line in lines)
     good = done.returncode == 0 and right and any(each in summary for each in GOOD)
-    name = Path(schedule).stem
-    return f"{tool:<10} {name:<18} {form:<9} {summary.lstrip('= ')}", good
+    return f"{tool:<10} {name:<28} {summary.lstrip('= ')}", good
+
+
+def commands(given: list[str], folder: Path) -> list[tuple[str, list[str]]]:
+    """What to run: a name and a command each."""
+    layers = [(f"layer {kind}", layer_command(kind)) for kind in LAYERS]
+    if given == ["--layers"]:
+        return layers
+    kernels = list(zip(given[::2], given[1::2], strict=True)) or [*RUNS, *clusters(folder)]
+    named = [(f"{Path(name).stem} {form}", kernel_command(name, form)) for name, form in kernels]
+    return named if given else named + layers
 
 
 def main() -> int:
@@ -65,9 +85,8 @@ def main() -> int:
     if shutil.which("compute-sanitizer") is None:
         print("compute-sanitizer is not on the path; it comes with the CUDA toolkit")
         return 1
-    given = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(4) as pool:
-        runs = list(zip(given[::2], given[1::2], strict=True)) or [*RUNS, *clusters(Path(folder))]
+        runs = commands(sys.argv[1:], Path(folder))
         jobs = [(tool, *each) for tool in TOOLS for each in runs]
         results = list(pool.map(lambda job: run(*job), jobs))
     for line, good in results:

@@ -8,6 +8,7 @@ from samoyeds_gen.compiler.warp_specialised.geometry import (
     MAX_EXPERTS,
     WARPGROUP_ROWS,
     SpecialisedPlan,
+    stored_by_matrices,
 )
 from samoyeds_gen.compiler.warp_specialised.ops import AwaitMatrix
 
@@ -57,6 +58,7 @@ def _tile(plan: SpecialisedPlan) -> ConstantGroup:
         ("kFeaturesPerRow", g.features_per_row, "output features of one such row"),
         ("kWarpFeatures", WARPGROUP_ROWS // 4 * g.features_per_row, "of these a warp"),
         ("kWarpOutputs", g.outputs, "output features a warp"),
+        ("kRowGroups", g.row_groups, "groups of 8 rows of a warp that become output"),
         ("kTileOutputs", 4 * g.consumers * g.outputs, "output features a CTA"),
         ("kRasterGroup", s.raster.group, "tile rows walked together"),
         *((gather,) if g.gathered else ()),
@@ -104,7 +106,7 @@ def _fold(plan: SpecialisedPlan) -> ConstantGroup:
 
 def _memory(plan: SpecialisedPlan) -> ConstantGroup:
     s, g = plan.schedule, plan.geometry
-    chunks = (g.slice_stride - 16) // 16
+    chunks = g.token_chunks
     groups = ("kTokenGroups", -(-s.tile.n // 32), "groups of 32 tokens a tile")
     held = g.holds_words and (plan.problem.scale or g.gathered)
     metadata = ("kMetadataBytes", g.metadata_bytes, "of which metadata")
@@ -124,6 +126,7 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
         *((groups,) if held else ()),
         ("kSliceTokens", s.epilogue.tokens, "tokens a slice, one slice a warp"),
         ("kTokenChunks", chunks, "16-byte chunks of a warp's features and a token"),
+        ("kStoreTokens", 32 // chunks, "tokens that a warp stores at once"),
         ("kSliceStride", g.slice_stride, "bytes a token: 16 more keep banks apart"),
         ("kSliceBytes", g.slice_bytes, "bytes a slice"),
         ("kChunkElements", 16 // plan.problem.out_dtype.bytes, "outputs in 16 bytes"),
@@ -174,6 +177,8 @@ def _wrappers(plan: SpecialisedPlan) -> tuple[Wrapper, ...]:
         names += ["cp_async_16b", "cp_async_arrive", "proxy_fence"]
     if g.weight_registers:
         names.append("ldg_stream_16b" if g.fragment_buffers else "ldmatrix_x4")
+    if stored_by_matrices(plan):
+        names.append(f"stmatrix_x{g.row_groups}_trans")
     names += ["descriptor", "wgmma_fence", "wgmma_commit"]
     atom = "wgmma_sp_registers" if g.weight_registers else "wgmma_sp_shared"
     return (

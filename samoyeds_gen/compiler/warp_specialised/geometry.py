@@ -29,9 +29,10 @@ class SpecialisedGeometry(Geometry):
     """Numbers of one CTA. Rows are rows of the matrix unit: stored rows, and output rows for the
     expand fold; `weight_rows` are stored rows of a stage; `*_bytes` are bytes of one stage, and
     `word_bytes` those of one warpgroup's metadata and fold words. `outputs` are the output features
-    of a warp. `parts_bytes` hold the parts that a CTA receives when k is split. `fragment_buffers`
-    stages of weight are in flight to registers; 0 where weight goes through the ring. A consumer
-    `holds_words` of a tile's tokens, their scales and whether they are there, if it has registers.
+    of a warp, in `row_groups` groups of 8 rows. `parts_bytes` hold the parts that a CTA receives
+    when k is split. `fragment_buffers` stages of weight are in flight to registers; 0 where weight
+    goes through the ring. A consumer `holds_words` of a tile's tokens, their scales and whether
+    they are there, if it has registers.
     """
 
     consumers: int
@@ -61,6 +62,7 @@ class SpecialisedGeometry(Geometry):
     items: int
     item_bytes: int
     outputs: int
+    row_groups: int
     holds_words: bool
 
     @property
@@ -69,8 +71,18 @@ class SpecialisedGeometry(Geometry):
         turns = -(-self.items // self.split)
         return self.split * turns * self.item_bytes if self.split > 1 else 0
 
+    @property
+    def token_chunks(self) -> int:
+        """Chunks of 16 bytes that a warp's features of a token fill in a slice."""
+        return (self.slice_stride - 16) // 16
+
 
 SpecialisedPlan = KernelPlan[SpecialisedGeometry]
+
+
+def stored_by_matrices(plan: SpecialisedPlan) -> bool:
+    """Whether sums reach the slices by stmatrix: 16-bit outputs, one feature a row."""
+    return plan.geometry.features_per_row == 1 and plan.problem.out_dtype.bytes == 2
 
 
 def weight_rows(schedule: Schedule, problem: Ssmm) -> int:
@@ -165,5 +177,6 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
         items=4 * consumers * -(-tile.n // schedule.epilogue.tokens),
         item_bytes=64 * schedule.epilogue.tokens * per_row,
         outputs=outputs,
+        row_groups=1 if problem.gated else 2,
         holds_words=schedule.split.k == 1 and needed + leaving < consumer,
     )

@@ -5,7 +5,7 @@ from typing import ClassVar
 from samoyeds_gen.compiler.ops import Op
 from samoyeds_gen.compiler.plan import Wrapper
 from samoyeds_gen.compiler.text import KernelText, Macros, Swizzled, swizzled
-from samoyeds_gen.compiler.warp_specialised.geometry import SpecialisedPlan
+from samoyeds_gen.compiler.warp_specialised.geometry import SpecialisedPlan, stored_by_matrices
 from samoyeds_gen.compiler.warp_specialised.ops import Issue, MatrixStep, SendParts, StoreSlices
 from samoyeds_gen.language.dtypes import FLOAT32
 
@@ -54,7 +54,7 @@ class SpecialisedText(KernelText):
         row = "group * kRasterGroup + in_group % group_rows"
         self.tile_m = f"({row}) * kCluster + rank" if self.clustered else row
         self._name_rows(plan)
-        self.tokens_here = "kTileN" if self.split else "kPartTokens"
+        self.tokens_here = "kTileN - first" if self.split else "kPartTokens - in_part"
         self.boxed_tokens = "" if g.gathered else " + kTokenStage"
         self.wgmma = "wgmma_sp_shared" if self.weight_shared else "wgmma_sp_registers"
         if self.weight_streamed:
@@ -75,11 +75,26 @@ class SpecialisedText(KernelText):
         self.held_words = self.held_scale or self.held_names
         self.lost = FLOAT32.nan
         self.late_scale, self.late_names = problem.scale and not holds, self.gathered and not holds
-        # A gate and its up projection are 8 rows apart: in the same thread, two sums further.
-        self.slice_sums = "kSliceTokens / 4" if problem.gated else "kSliceTokens / 2"
-        self.sum_at = "at / 2 * 4 + at % 2" if problem.gated else "at"
-        self.token_group = "at / 2" if problem.gated else "at / 4"
-        self.row_at = "lane / 4" if problem.gated else "(i / 2 % 2 * 8 + lane / 4)"
+        self._name_stores(plan)
+
+    def _name_stores(self, plan: SpecialisedPlan) -> None:
+        """How a warp's slice is written, and what a lane stores of it."""
+        g = plan.geometry
+        self.transposed = stored_by_matrices(plan)
+        self.stage = "stage_pairs" if g.features_per_row % 2 == 0 else "stage_ones"
+        self.stage_group = "stage_eight"
+        if self.transposed:  # features meet their neighbours of other lanes by stmatrix
+            self.stage, self.stage_group = "stage_matrix", "stage_eight_by_matrices"
+        self.token_named = not self.transposed or plan.problem.scale or self.held_names
+        self.store_matrices = f"stmatrix_x{g.row_groups}_trans"
+        self.chunk_type = f"{'' if self.late_names else 'const '}unsigned char* const"
+        # Slices of a tile are stored one behind the other, dealt ones by their places.
+        self.whole_k = not self.split
+        self.lane_out = "const lane_out" if self.split else "lane_out"
+        self.lane_row = f"{self.first_token} + {'first + ' if self.split else ''}lane_token"
+        left = f"{self.last_token} - {self.first_token} - lane_token"
+        idle = 32 % g.token_chunks != 0  # chunks of lanes that begin no whole token
+        self.tokens_left = f"lane_token < kStoreTokens ? {left} : 0" if idle else left
 
     def word_block(self, warpgroup: str) -> str:
         """The row of word blocks that a warpgroup of the tile reads.
@@ -155,16 +170,20 @@ class SpecialisedText(KernelText):
         problem = self.plan.problem
         store = next(op for op in self.plan.epilogue if isinstance(op, StoreSlices))
         convert = f"convert_{8 * problem.out_dtype.bytes}" + ("_paired" if store.paired else "")
+        if self.transposed:
+            convert = "round_pair"
         return (*((problem.activation,) if problem.activation else ()), convert)
 
     def render(self, op: Op) -> str:
         """The text of one operation."""
         if isinstance(op, StoreSlices | SendParts):
             name = "values_prefix" if op.fold == "prefix" else "values_direct"
-            rows = self.macro(name)(kernel=self, name="value", sum="i")
-            if self.gated:
-                rows += self.macro(name)(kernel=self, name="up", sum="i + 2")
-            return self.macro(op.macro)(op=op, kernel=self, body=rows)
+            rows = [self.macro(name)(kernel=self, name="value", sum="i")]
+            if isinstance(op, StoreSlices):
+                rows.insert(0, "const int i = eight / 2 + rows * 2 + odd;")
+            if self.gated:  # the up projection of a gate is 8 rows behind: two sums of a thread
+                rows.append(self.macro(name)(kernel=self, name="up", sum="i + 2"))
+            return self.macro(op.macro)(op=op, kernel=self, body="\n".join(rows))
         return super().render(op)
 
 

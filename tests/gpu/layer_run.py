@@ -1,0 +1,82 @@
+"""One small layer of experts, run and compared: what a checker of memory and races is put around.
+
+    python tests/gpu/layer_run.py on_load|before|ring [cpu]
+
+Prints "0 wrong" and exits with 0 if every element is within its bound. Data is made on the CPU, so
+that on the GPU nearly all work is of the layer's own kernels. "ring" takes the kernels of GPUs
+without wgmma; with "cpu" the simulator runs them.
+"""
+
+import sys
+from dataclasses import replace
+
+import torch
+
+import samoyeds_gen as sg
+from samoyeds_gen.language import Routing
+from samoyeds_gen.moe import on_kernels
+from samoyeds_gen.moe.backend import use_backend
+from samoyeds_gen.moe.bound import experts_with_bound
+from samoyeds_gen.moe.experts import SparseExperts
+from samoyeds_gen.tune import experts as choice
+
+EXPERTS, TOP, HIDDEN, WIDE = 6, 2, 256, 192
+TOKENS = (1, 40, 200)
+
+
+def choose(kind: str) -> None:
+    """Let schedules of one kind be the only candidates."""
+    candidates = choice._candidates
+
+    def of_kind(problem):
+        wanted = "on_load" if problem.index is None else kind
+        return [each for each in candidates(problem) if each.pack.gather == wanted]
+
+    choice._candidates = of_kind if kind != "ring" else lambda problem: ()
+    on_kernels._kernel.cache_clear()
+
+
+def small_layer() -> SparseExperts:
+    """Experts of format (1,2,64), the last one shared."""
+
+    def one(m, k):
+        return sg.encode(torch.randn(m, k) * k**-0.5, n=1, m=2, v=64)
+
+    pairs = [[one(WIDE, HIDDEN) for _ in range(EXPERTS + 1)] for _ in range(2)]
+    downs = [one(HIDDEN, WIDE) for _ in range(EXPERTS + 1)]
+    return SparseExperts.of(*pairs, downs, shared=1)
+
+
+def wrong_elements(experts: SparseExperts, place: str, tokens: int) -> int:
+    """Run the layer with experts that are given, and with experts that it chooses."""
+    routing = Routing(EXPERTS, TOP, "softmax_topk", renormalise=True, shared=1)
+    x, logits = torch.randn(tokens, HIDDEN).bfloat16(), torch.randn(tokens, EXPERTS)
+    best, chosen = torch.softmax(logits, 1).topk(TOP, 1)
+    weights = best / best.sum(1, keepdim=True)
+    expected = experts_with_bound(experts, x, chosen, weights)
+    there = experts.to(place)
+    given = there(x.to(place), chosen.to(place), weights.to(place))
+    routed = there.routed(x.to(place), logits.to(place), routing)
+    experts.to("cpu")
+    # Weights of a routing are rounded in another order: a few units in the last place.
+    loose = replace(expected, bound=2 * expected.bound + 2.0**-20 * expected.value.abs())
+    outcomes = ((given, expected), (routed, loose))
+    return sum(
+        int((~((y.cpu().double() - each.value).abs() <= each.bound)).sum()) for y, each in outcomes
+    )
+
+
+def main() -> int:
+    """Every number of tokens."""
+    kind, place = sys.argv[1], "cpu" if sys.argv[2:] == ["cpu"] else "cuda"
+    choose(kind)
+    torch.manual_seed(0)
+    with torch.no_grad(), use_backend("kernels"):
+        experts = small_layer()
+        wrong = sum(wrong_elements(experts, place, tokens) for tokens in TOKENS)
+    print(f"layer {kind}: {wrong} wrong")
+    return wrong != 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
