@@ -6,6 +6,7 @@ Everything is read from the plan; the swizzle maps are drawn by swizzle_map.py.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
+from math import prod
 
 from samoyeds_gen.compiler import Buffer, Plan
 from samoyeds_gen.compiler.storage import SECTIONS
@@ -109,7 +110,7 @@ def _spans(buffers: Sequence[Buffer]) -> list[tuple[str, list[Buffer]]]:
 def _rings(plan: Plan) -> list[Ring]:
     """The buffers whose last axis is a swizzled row."""
     return [
-        Ring(each.name, each.swizzle, each.bytes // (each.shape[0] * each.shape[1]))
+        Ring(each.name, each.swizzle, each.bytes // prod(each.shape[:-1]))
         for each in plan.buffers
         if each.swizzle is not None
     ]

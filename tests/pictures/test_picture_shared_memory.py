@@ -124,5 +124,18 @@ def test_everything_stays_on_the_card(k, stages):
     assert collisions(svg) == []
 
 
+@pytest.mark.parametrize("schedule", ["ssmm_sm80", "ssmm_sm80_expand", "ssmm_sm90", "decode_sm80"])
+def test_rows_of_every_pipeline_are_those_of_its_swizzle(schedule):
+    """Boxes of tokens were once taken for one row each: 25600 bytes, far beyond the card."""
+    plan = plan_of("1,2,128", schedule)
+    svg = draw_shared_memory(plan)
+    assert outside(svg) == []
+    chunks = defaultdict(set)
+    for cell in shapes(svg, "rect", "ring", "chunk"):
+        chunks[cell.data("ring")].add(int(cell.data("chunk")))
+    rows = {each.name: each.shape[-1] * 2 for each in plan.buffers if each.swizzle is not None}
+    assert {ring: 16 * len(found) for ring, found in chunks.items()} == rows
+
+
 def test_pictures_repeat_byte_for_byte(plan):
     assert draw_shared_memory(plan) == draw_shared_memory(plan)
