@@ -50,6 +50,7 @@ constexpr int kWordBytes = 1088;  // bytes a stage and warpgroup
 constexpr int kMetadataBytes = 1024;  // of which metadata
 constexpr int kFull = 172416;  // first barrier of full stages
 constexpr int kEmpty = 172544;  // first barrier of empty stages
+constexpr int kPlaces = 172448;  // first byte of the places of stages' tiles
 constexpr int kSlices = 166272;  // first byte of the output slices
 constexpr int kTokenGroups = 5;  // groups of 32 tokens a tile
 constexpr int kSliceTokens = 16;  // tokens a slice, one slice a warp
@@ -193,11 +194,15 @@ __device__ __forceinline__ void wgmma_wait_0() {
   asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
 }
 
-// acc += A B of one step, A 2:4 sparse, both from shared memory; lane pair 0 of each quad
-// holds the metadata.
+// acc += A B of one step, or acc = A B without `add`. A is 2:4 sparse, both lie in shared memory; lane
+// pair 0 of each quad holds the metadata.
 __device__ __forceinline__ void wgmma_sp_shared_0(float (&acc)[kSums], unsigned long long a,
-                                                  unsigned long long b, unsigned metadata) {
+                                                  unsigned long long b, unsigned metadata,
+                                                  int add) {
   asm volatile(
+      "{\n"
+      ".reg .pred add;\n"
+      "setp.ne.b32 add, %75, 0;\n"
       "wgmma.mma_async.sp.sync.aligned.m64n144k32.f32.bf16.bf16 {"
       "%0, %1, %2, %3, %4, %5, %6, %7, "
       "%8, %9, %10, %11, %12, %13, %14, %15, "
@@ -208,7 +213,8 @@ __device__ __forceinline__ void wgmma_sp_shared_0(float (&acc)[kSums], unsigned 
       "%48, %49, %50, %51, %52, %53, %54, %55, "
       "%56, %57, %58, %59, %60, %61, %62, %63, "
       "%64, %65, %66, %67, %68, %69, %70, %71 "
-      "}, %72, %73, %74, 0, 1, 1, 1, 0, 0;"
+      "}, %72, %73, %74, 0, add, 1, 1, 0, 0;\n"
+      "}"
       : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3]),
         "+f"(acc[4]), "+f"(acc[5]), "+f"(acc[6]), "+f"(acc[7]),
         "+f"(acc[8]), "+f"(acc[9]), "+f"(acc[10]), "+f"(acc[11]),
@@ -227,14 +233,18 @@ __device__ __forceinline__ void wgmma_sp_shared_0(float (&acc)[kSums], unsigned 
         "+f"(acc[60]), "+f"(acc[61]), "+f"(acc[62]), "+f"(acc[63]),
         "+f"(acc[64]), "+f"(acc[65]), "+f"(acc[66]), "+f"(acc[67]),
         "+f"(acc[68]), "+f"(acc[69]), "+f"(acc[70]), "+f"(acc[71])
-      : "l"(a), "l"(b), "r"(metadata));
+      : "l"(a), "l"(b), "r"(metadata), "r"(add));
 }
 
-// acc += A B of one step, A 2:4 sparse, both from shared memory; lane pair 1 of each quad
-// holds the metadata.
+// acc += A B of one step, or acc = A B without `add`. A is 2:4 sparse, both lie in shared memory; lane
+// pair 1 of each quad holds the metadata.
 __device__ __forceinline__ void wgmma_sp_shared_1(float (&acc)[kSums], unsigned long long a,
-                                                  unsigned long long b, unsigned metadata) {
+                                                  unsigned long long b, unsigned metadata,
+                                                  int add) {
   asm volatile(
+      "{\n"
+      ".reg .pred add;\n"
+      "setp.ne.b32 add, %75, 0;\n"
       "wgmma.mma_async.sp.sync.aligned.m64n144k32.f32.bf16.bf16 {"
       "%0, %1, %2, %3, %4, %5, %6, %7, "
       "%8, %9, %10, %11, %12, %13, %14, %15, "
@@ -245,7 +255,8 @@ __device__ __forceinline__ void wgmma_sp_shared_1(float (&acc)[kSums], unsigned 
       "%48, %49, %50, %51, %52, %53, %54, %55, "
       "%56, %57, %58, %59, %60, %61, %62, %63, "
       "%64, %65, %66, %67, %68, %69, %70, %71 "
-      "}, %72, %73, %74, 1, 1, 1, 1, 0, 0;"
+      "}, %72, %73, %74, 1, add, 1, 1, 0, 0;\n"
+      "}"
       : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3]),
         "+f"(acc[4]), "+f"(acc[5]), "+f"(acc[6]), "+f"(acc[7]),
         "+f"(acc[8]), "+f"(acc[9]), "+f"(acc[10]), "+f"(acc[11]),
@@ -264,7 +275,7 @@ __device__ __forceinline__ void wgmma_sp_shared_1(float (&acc)[kSums], unsigned 
         "+f"(acc[60]), "+f"(acc[61]), "+f"(acc[62]), "+f"(acc[63]),
         "+f"(acc[64]), "+f"(acc[65]), "+f"(acc[66]), "+f"(acc[67]),
         "+f"(acc[68]), "+f"(acc[69]), "+f"(acc[70]), "+f"(acc[71])
-      : "l"(a), "l"(b), "r"(metadata));
+      : "l"(a), "l"(b), "r"(metadata), "r"(add));
 }
 
 // x * sigmoid(x) to a few units in the last place of float32; what is below 2^-120 may become zero.
@@ -407,6 +418,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         mbarrier_wait(empty(), phase ^ 1);
 
         if (thread == 0) {
+          reinterpret_cast<int4*>(shared + kPlaces)[stage] = make_int4(tile_m, expert, first_row, last_row);
+
           mbarrier_expect(full(), kWeightStage + kConsumers * kWordBytes);
 
           tma_box(shared_base + kWeightRing + stage * kWeightStage, &weight_map, full(),
@@ -450,14 +463,28 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
   if (warpgroup == kConsumers - 1) warpgroup_arrive(next_turn, 256);
 #pragma unroll 1
   for (int tile = first_tile; tile < tiles; tile += tile_step) {
-    place(tile);
-    float acc[kSets][kParts][kSums] = {};  // running sum, then the first 1 rows of each block
+    Index token_names[kTokenGroups];
+    float acc[kSets][kParts][kSums];  // running sum, then the first 1 rows of each block
 #pragma unroll 1
     for (int tile_k = 0; tile_k < tiles_k; ++tile_k) {
       mbarrier_wait(full(), phase);
 
       // The gathered tokens were written by ordinary copies: show them to the matrix unit.
       proxy_fence();
+
+      if (tile_k == 0) {
+        const int4 place = reinterpret_cast<const int4*>(shared + kPlaces)[stage];
+        tile_m = place.x;
+        expert = place.y;
+        first_row = place.z;
+        last_row = place.w;
+        // The names of the tile's tokens, 32 a register, for its end.
+#pragma unroll
+        for (int g = 0; g < kTokenGroups; ++g) {
+          const int row = first_row + 32 * g + lane;
+          token_names[g] = row < last_row ? selection[row] : 0;
+        }
+      }
 
       const unsigned char* const stage_words =
           shared + kWordRing + (stage * kConsumers + warpgroup) * kWordBytes;
@@ -489,10 +516,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
       wgmma_fence();
       wgmma_sp_shared_0(acc[0][0], weight_matrix + 0,
           token_matrix + (0 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 0,
-          metadata[0]);
+          metadata[0], tile_k > 0);
       wgmma_sp_shared_1(acc[0][0], weight_matrix + 2,
           token_matrix + (0 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 4,
-          metadata[0]);
+          metadata[0], 1);
       wgmma_commit();
 
       warpgroup_arrive(next_turn, 256);
@@ -512,9 +539,16 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
             const int enters = selectors[p][half] >> 0 >> 1 & 1;
             factor[half] = static_cast<float>(leaves - enters);
           }
+          if (tile_k == 0) {  // of the tile
 #pragma unroll
-          for (int i = 0; i < kSums; ++i) {
-            acc[p + 1][0][i] = __fmaf_rn(factor[i / 2 % 2], acc[0][0][i], acc[p + 1][0][i]);
+            for (int i = 0; i < kSums; ++i) {
+              acc[p + 1][0][i] = __fmaf_rn(factor[i / 2 % 2], acc[0][0][i], 0.0f);
+            }
+          } else {
+#pragma unroll
+            for (int i = 0; i < kSums; ++i) {
+              acc[p + 1][0][i] = __fmaf_rn(factor[i / 2 % 2], acc[0][0][i], acc[p + 1][0][i]);
+            }
           }
         }
       }
@@ -526,10 +560,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
       wgmma_fence();
       wgmma_sp_shared_0(acc[0][0], weight_matrix + 4,
           token_matrix + (1 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 0,
-          metadata[1]);
+          metadata[1], 1);
       wgmma_sp_shared_1(acc[0][0], weight_matrix + 6,
           token_matrix + (1 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 4,
-          metadata[1]);
+          metadata[1], 1);
       wgmma_commit();
 
       warpgroup_arrive(next_turn, 256);
@@ -581,8 +615,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     unsigned lost_tokens[kTokenGroups];  // a bit a token
 #pragma unroll
     for (int g = 0; g < kTokenGroups; ++g) {
-      const int row = first_row + 32 * g + lane;
-      const long long named = row < last_row ? selection[row] : 0;
+      const long long named = token_names[g];
       lost_tokens[g] = __ballot_sync(~0u, named < 0 || named >= token_count);
     }
 #pragma unroll

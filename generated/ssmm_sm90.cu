@@ -46,6 +46,7 @@ constexpr int kWordBytes = 1088;  // bytes a stage and warpgroup
 constexpr int kMetadataBytes = 1024;  // of which metadata
 constexpr int kFull = 214400;  // first barrier of full stages
 constexpr int kEmpty = 214528;  // first barrier of empty stages
+constexpr int kPlaces = 214432;  // first byte of the places of stages' tiles
 constexpr int kSlices = 209280;  // first byte of the output slices
 constexpr int kSliceTokens = 8;  // tokens a slice, one slice a warp
 constexpr int kTokenChunks = 4;  // 16-byte chunks of a warp's features and a token
@@ -168,11 +169,15 @@ __device__ __forceinline__ void wgmma_wait_0() {
   asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
 }
 
-// acc += A B of one step, A 2:4 sparse, both from shared memory; lane pair 0 of each quad
-// holds the metadata.
+// acc += A B of one step, or acc = A B without `add`. A is 2:4 sparse, both lie in shared memory; lane
+// pair 0 of each quad holds the metadata.
 __device__ __forceinline__ void wgmma_sp_shared_0(float (&acc)[kSums], unsigned long long a,
-                                                  unsigned long long b, unsigned metadata) {
+                                                  unsigned long long b, unsigned metadata,
+                                                  int add) {
   asm volatile(
+      "{\n"
+      ".reg .pred add;\n"
+      "setp.ne.b32 add, %103, 0;\n"
       "wgmma.mma_async.sp.sync.aligned.m64n200k32.f32.bf16.bf16 {"
       "%0, %1, %2, %3, %4, %5, %6, %7, "
       "%8, %9, %10, %11, %12, %13, %14, %15, "
@@ -187,7 +192,8 @@ __device__ __forceinline__ void wgmma_sp_shared_0(float (&acc)[kSums], unsigned 
       "%80, %81, %82, %83, %84, %85, %86, %87, "
       "%88, %89, %90, %91, %92, %93, %94, %95, "
       "%96, %97, %98, %99 "
-      "}, %100, %101, %102, 0, 1, 1, 1, 0, 0;"
+      "}, %100, %101, %102, 0, add, 1, 1, 0, 0;\n"
+      "}"
       : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3]),
         "+f"(acc[4]), "+f"(acc[5]), "+f"(acc[6]), "+f"(acc[7]),
         "+f"(acc[8]), "+f"(acc[9]), "+f"(acc[10]), "+f"(acc[11]),
@@ -213,14 +219,18 @@ __device__ __forceinline__ void wgmma_sp_shared_0(float (&acc)[kSums], unsigned 
         "+f"(acc[88]), "+f"(acc[89]), "+f"(acc[90]), "+f"(acc[91]),
         "+f"(acc[92]), "+f"(acc[93]), "+f"(acc[94]), "+f"(acc[95]),
         "+f"(acc[96]), "+f"(acc[97]), "+f"(acc[98]), "+f"(acc[99])
-      : "l"(a), "l"(b), "r"(metadata));
+      : "l"(a), "l"(b), "r"(metadata), "r"(add));
 }
 
-// acc += A B of one step, A 2:4 sparse, both from shared memory; lane pair 1 of each quad
-// holds the metadata.
+// acc += A B of one step, or acc = A B without `add`. A is 2:4 sparse, both lie in shared memory; lane
+// pair 1 of each quad holds the metadata.
 __device__ __forceinline__ void wgmma_sp_shared_1(float (&acc)[kSums], unsigned long long a,
-                                                  unsigned long long b, unsigned metadata) {
+                                                  unsigned long long b, unsigned metadata,
+                                                  int add) {
   asm volatile(
+      "{\n"
+      ".reg .pred add;\n"
+      "setp.ne.b32 add, %103, 0;\n"
       "wgmma.mma_async.sp.sync.aligned.m64n200k32.f32.bf16.bf16 {"
       "%0, %1, %2, %3, %4, %5, %6, %7, "
       "%8, %9, %10, %11, %12, %13, %14, %15, "
@@ -235,7 +245,8 @@ __device__ __forceinline__ void wgmma_sp_shared_1(float (&acc)[kSums], unsigned 
       "%80, %81, %82, %83, %84, %85, %86, %87, "
       "%88, %89, %90, %91, %92, %93, %94, %95, "
       "%96, %97, %98, %99 "
-      "}, %100, %101, %102, 1, 1, 1, 1, 0, 0;"
+      "}, %100, %101, %102, 1, add, 1, 1, 0, 0;\n"
+      "}"
       : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3]),
         "+f"(acc[4]), "+f"(acc[5]), "+f"(acc[6]), "+f"(acc[7]),
         "+f"(acc[8]), "+f"(acc[9]), "+f"(acc[10]), "+f"(acc[11]),
@@ -261,7 +272,7 @@ __device__ __forceinline__ void wgmma_sp_shared_1(float (&acc)[kSums], unsigned 
         "+f"(acc[88]), "+f"(acc[89]), "+f"(acc[90]), "+f"(acc[91]),
         "+f"(acc[92]), "+f"(acc[93]), "+f"(acc[94]), "+f"(acc[95]),
         "+f"(acc[96]), "+f"(acc[97]), "+f"(acc[98]), "+f"(acc[99])
-      : "l"(a), "l"(b), "r"(metadata));
+      : "l"(a), "l"(b), "r"(metadata), "r"(add));
 }
 
 // Round two neighbouring features to nearest even and stage them as one word.
@@ -336,6 +347,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         for (int tile_k = 0; tile_k < tiles_k; ++tile_k) {
           mbarrier_wait(empty(), phase ^ 1);
 
+          reinterpret_cast<int2*>(shared + kPlaces)[stage] = make_int2(tile_m, tile_n);
+
           mbarrier_expect(full(), kWeightStage + kConsumers * kWordBytes + kTokenStage);
 
           tma_box(shared_base + kWeightRing + stage * kWeightStage, &weight_map, full(),
@@ -373,11 +386,16 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
   if (warpgroup == kConsumers - 1) warpgroup_arrive(next_turn, 256);
 #pragma unroll 1
   for (int tile = first_tile; tile < tiles; tile += tile_step) {
-    place(tile);
-    float acc[kSets][kParts][kSums] = {};  // running sum, then the first 1 rows of each block
+    float acc[kSets][kParts][kSums];  // running sum, then the first 1 rows of each block
 #pragma unroll 1
     for (int tile_k = 0; tile_k < tiles_k; ++tile_k) {
       mbarrier_wait(full(), phase);
+
+      if (tile_k == 0) {
+        const int2 place = reinterpret_cast<const int2*>(shared + kPlaces)[stage];
+        tile_m = place.x;
+        tile_n = place.y;
+      }
 
       const unsigned char* const stage_words =
           shared + kWordRing + (stage * kConsumers + warpgroup) * kWordBytes;
@@ -409,10 +427,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
       wgmma_fence();
       wgmma_sp_shared_0(acc[0][0], weight_matrix + 0,
           token_matrix + (0 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 0,
-          metadata[0]);
+          metadata[0], tile_k > 0);
       wgmma_sp_shared_1(acc[0][0], weight_matrix + 2,
           token_matrix + (0 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 4,
-          metadata[0]);
+          metadata[0], 1);
       wgmma_commit();
 
       warpgroup_arrive(next_turn, 256);
@@ -432,9 +450,16 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
             const int enters = selectors[p][half] >> 0 >> 1 & 1;
             factor[half] = static_cast<float>(leaves - enters);
           }
+          if (tile_k == 0) {  // of the tile
 #pragma unroll
-          for (int i = 0; i < kSums; ++i) {
-            acc[p + 1][0][i] = __fmaf_rn(factor[i / 2 % 2], acc[0][0][i], acc[p + 1][0][i]);
+            for (int i = 0; i < kSums; ++i) {
+              acc[p + 1][0][i] = __fmaf_rn(factor[i / 2 % 2], acc[0][0][i], 0.0f);
+            }
+          } else {
+#pragma unroll
+            for (int i = 0; i < kSums; ++i) {
+              acc[p + 1][0][i] = __fmaf_rn(factor[i / 2 % 2], acc[0][0][i], acc[p + 1][0][i]);
+            }
           }
         }
       }
@@ -446,10 +471,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
       wgmma_fence();
       wgmma_sp_shared_0(acc[0][0], weight_matrix + 4,
           token_matrix + (1 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 0,
-          metadata[1]);
+          metadata[1], 1);
       wgmma_sp_shared_1(acc[0][0], weight_matrix + 6,
           token_matrix + (1 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 4,
-          metadata[1]);
+          metadata[1], 1);
       wgmma_commit();
 
       warpgroup_arrive(next_turn, 256);

@@ -30,7 +30,8 @@ class Clocks:
     `now[w]` is the clock of warp w; `known[w, v]` the last tick of member v, or event of the agent
     of column v, that happened before w's present. A warp knows its own accesses up to its last
     tick. `floor` is the least of `known`: what every warp knows of every other. `loose` marks lanes
-    with an access since their warp's last tick; None where no barrier takes single lanes.
+    with an access since their warp's last tick; None where no barrier takes single lanes. `lone`
+    are the columns, as of agents, of threads that hand on their writes without their warp's.
     """
 
     def __init__(self, total: int, warps: int, members: int, *, single_lanes: bool) -> None:
@@ -41,6 +42,7 @@ class Clocks:
         self.floor = 0
         self.loose = np.zeros((total, 32), bool) if single_lanes else None
         self.agents: dict[Hashable, int] = {}
+        self.lone = np.full(members * 32 + 1, -1, np.int64)  # the last one is nobody's
 
     def of_lanes(self, lanes: Array) -> Array:
         """Present clock of each lane's warp."""
@@ -82,12 +84,27 @@ class Clocks:
     def release(self, warp: int, lanes: Array) -> Array:
         """What some lanes of a warp (bool[32]) hand on: accesses of its other lanes are kept back.
 
-        Those need a bar.warp.sync first.
+        Those need a bar.warp.sync first. Of accesses of these lanes, their writes are handed on.
         """
-        if self.loose is not None and (self.loose[warp] & ~lanes).any():
-            present: Array = self.known[warp].copy()
-            return present
-        return self.arrive(warp)
+        if self.loose is None or not (self.loose[warp] & ~lanes).any():
+            return self.arrive(warp)
+        member = warp % self.members
+        for lane in np.flatnonzero(lanes).tolist():
+            column = self.agent(("writes of a lane", member, lane))
+            self.lone[member * 32 + lane] = column
+            self.known[warp, column] = self.now[warp]
+        self.now[warp] += 1
+        present: Array = self.known[warp].copy()
+        return present
+
+    def of_lone_lanes(self, warps: Array, threads: Array) -> Array:
+        """What each of these warps knows of writes that the corresponding thread handed on alone.
+
+        Threads are counted through a cluster; those that did not, and agents, were never heard of.
+        """
+        columns = self.lone[np.minimum(threads, len(self.lone) - 1)]
+        heard: Array = np.where(columns < 0, -1, self.known[warps, columns])
+        return heard
 
     def learn(self, warps: Array, known: Array) -> None:
         """Tell warps what a barrier gathered; `known` may lack the newest agents."""

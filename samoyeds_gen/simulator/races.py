@@ -228,6 +228,8 @@ class SharedShadow:
         lanes = access.tiled(access.lanes)
         thread, clock = (last >> THREAD_SHIFT) & THREADS, last >> CLOCK_SHIFT
         before: Array = clock <= known_of(m, lanes, thread)
+        if not before.all():
+            before |= clock <= self.clocks.of_lone_lanes(m.warp_of[lanes], thread)
         if mine_counts:
             before |= thread == m.stamp_of[lanes]
         return before & (clock < IN_FLIGHT)

@@ -15,6 +15,7 @@ from typing import Final
 
 from samoyeds_gen.compiler import first_violation
 from samoyeds_gen.compiler.ring.geometry import derive_geometry
+from samoyeds_gen.compiler.warp_specialised import geometry as specialised
 from samoyeds_gen.errors import TuneError
 from samoyeds_gen.language import Schedule, Ssmm, Target, atoms, load_schedule, target_named
 from samoyeds_gen.language.schedule import Epilogue, Overlap, Resident, Tile, Warps
@@ -205,7 +206,7 @@ def _candidates(problem: Ssmm) -> Iterator[Schedule]:
                     warps=Warps(4 * consumers, 1),
                     pack=replace(base.pack, gather=gather),
                     overlap=Overlap(1, tokens >= TURNS_FROM and base.overlap.turns),
-                    epilogue=Epilogue(8 if tokens < TURNS_FROM or consumers > 2 else 16),
+                    epilogue=Epilogue(16),
                     where=(),
                 )
                 yield from _deepest(made, problem)
@@ -217,7 +218,8 @@ def _deepest(schedule: Schedule, problem: Ssmm) -> Iterator[Schedule]:
     for stages in range(8, 1, -1):
         deep = replace(schedule, pipeline=replace(schedule.pipeline, stages=stages))
         if first_violation(deep, problem, target) is None:
-            yield deep
+            if not specialised.derive_geometry(deep, problem).crowded:
+                yield deep
             return
 
 

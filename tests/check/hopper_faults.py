@@ -90,16 +90,13 @@ RELEASE = "      if (thread == 0) mbarrier_arrive(empty());\n"
 TAKE = "      warpgroup_sync(my_turn, 256);\n"
 PASS = "      warpgroup_arrive(next_turn, 256);\n"
 CONSUMERS = (
-    "#pragma unroll 1\n"
-    "  for (int tile = first_tile; tile < tiles; tile += tile_step) {\n"
-    "    place(tile);\n"
+    "#pragma unroll 1\n  for (int tile = first_tile; tile < tiles; tile += tile_step) {\n    float"
 )
-CONSUMER_SUMS = "    float acc[kSets][kParts][kSums] = {};"
 SLICE = "        // The slice is whole.\n        __syncwarp();\n"
 PART_1 = (
     "      wgmma_sp_shared_0(acc[0][1], weight_matrix + 0,\n"
     "          token_matrix + (0 * kBoxBytes + 1 * kPartTokens * 128) / 16 + 0,\n"
-    "          metadata[0]);\n"
+    "          metadata[0], tile_k > 0);\n"
 )
 AHEAD = """
         // This stage's matrix work has ended: its registers are free for a later stage.
@@ -120,7 +117,7 @@ FAULTS = (
     # The ring's barriers.
     Fault("producer waits for the wrong parity", EMPTY, EMPTY.replace(" ^ 1", ""), (STUCK,)),
     Fault("consumer waits for the wrong parity", FULL, FULL.replace("phase", "phase ^ 1"),
-          (EARLY,)),
+          (EARLY, RACE)),
     Fault("bytes of the tokens not announced", " + kTokenStage);", ");", (EARLY,)),
     Fault("sixteen bytes too many announced", EXPECT, EXPECT + "16 + ", (STUCK,)),
     Fault("stage released before the wait", WAIT + PIN + "\n" + RELEASE, RELEASE + WAIT + PIN,
@@ -140,9 +137,9 @@ FAULTS = (
     Fault("metadata selector of the other step", "wgmma_sp_shared_1(acc[0][0], weight_matrix + 2,",
           "wgmma_sp_shared_0(acc[0][0], weight_matrix + 2,"),
     Fault("metadata word of the first steps for all",
-          "+ (1 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 0,\n          metadata[1]);",
-          "+ (1 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 0,\n          metadata[0]);", (VALUE,),
-          "wide"),
+          "+ (1 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 0,\n          metadata[1], 1);",
+          "+ (1 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 0,\n          metadata[0], 1);",
+          (VALUE,), "wide"),
     Fault("half of the tokens skipped", PART_1, "", (VALUE,), "split"),
     # Folds.
     Fault("prefix weight of the next block", "selectors[p][half] >> 1 & 1",
@@ -203,7 +200,7 @@ FAULTS = (
 MORE_FAULTS = (
     # The ring's barriers.
     Fault("producer does not wait", EMPTY, ";", (DIVERGENT,)),
-    Fault("consumer does not wait", FULL, ";", (EARLY,)),
+    Fault("consumer does not wait", FULL, ";", (EARLY, RACE)),
     Fault("parity never turns", "      phase ^= 1;\n", "", (DIVERGENT,)),
     Fault("bytes of one warpgroup's words not announced", "kConsumers * kWordBytes +",
           "kWordBytes +", (STUCK,)),
@@ -233,8 +230,17 @@ MORE_FAULTS = (
     Fault("tokens of the first box for all", "(1 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 0",
           "(0 * kBoxBytes + 0 * kPartTokens * 128) / 16 + 0", (VALUE,), "wide"),
     Fault("half of the tokens twice", PART_1, PART_1.replace("+ 1 *", "+ 0 *"), (VALUE,), "split"),
-    Fault("sums of the last tile kept", CONSUMERS + CONSUMER_SUMS,
-          CONSUMER_SUMS + "\n" + CONSUMERS),
+    Fault("sums of the last tile kept", "metadata[0], tile_k > 0);", "metadata[0], 1);"),
+    Fault("every stage begins the sums", "metadata[0], tile_k > 0);", "metadata[0], 0);", (VALUE,),
+          "spans"),
+    Fault("every block begins the rows", "if (tile_k < kTilesPerBlock)", "if (tile_k >= 0)",
+          (VALUE,), "spans"),
+    Fault("no block begins the rows", "if (tile_k < kTilesPerBlock)", "if (tile_k < 0)", (VALUE,),
+          "spans"),
+    Fault("place of the stage before", "(shared + kPlaces)[stage];",
+          "(shared + kPlaces)[(stage + 1) % kStages];", (RACE, RAW, VALUE, UNWRITTEN)),
+    Fault("place of the first tile for all", "if (tile_k == 0) {\n        const int2",
+          "if (tile_k == 0 && tile == first_tile) {\n        const int2", (RACE, UNWRITTEN)),
     # Folds.
     Fault("prefix weight of the other row", "const int row = warp * 16 + half * 8 +",
           "const int row = warp * 16 + (1 - half) * 8 +"),

@@ -131,6 +131,28 @@ def test_arrivals_hand_over(count, ready, other):
     assert out[32:].tolist() == (expected[::-1] if "31" in other else expected).tolist()
 
 
+LONE = """if (t < 32) {{ tile[lane] = in[lane]; if (lane == 7) {{ {hand} }} }}
+if (t == 32) {{ barrier_wait(&b, 0); out[0] = tile[{read}]; }}"""
+
+
+def test_a_lane_hands_over_its_own_writes():
+    """Its warp's other lanes wrote meanwhile, and did not meet it."""
+    assert launch(LONE.format(hand="barrier_arrive(&b);", read=7))[0] == 107
+
+
+@pytest.mark.parametrize(
+    ("hand", "read"),
+    [
+        ("barrier_arrive(&b);", "6"),
+        ("barrier_arrive(&b); tile[7] = 1;", "7"),
+    ],
+)
+def test_a_lane_hands_over_nothing_else(hand, read):
+    with pytest.raises(SimulationFault, match="a read of bytes written by thread") as caught:
+        launch(LONE.format(hand=hand, read=read))
+    assert caught.value.kind == "race"
+
+
 RELAXED = """asm volatile("mbarrier.arrive.relaxed.cta.shared::cta.b64 _, [%0];"
   :: "r"(shared_address(&b)));"""
 BLIND = """asm volatile("{.reg .pred p;\\nL: mbarrier.try_wait.parity.relaxed.cta.shared::cta.b64"

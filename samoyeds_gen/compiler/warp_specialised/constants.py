@@ -122,6 +122,7 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
         *(() if g.fold == "direct" else (metadata,)),
         ("kFull", plan.buffer("full").offset, "first barrier of full stages"),
         ("kEmpty", plan.buffer("empty").offset, "first barrier of empty stages"),
+        *_places(plan),
         ("kSlices", plan.buffer("slices").offset, "first byte of the output slices"),
         *((groups,) if held else ()),
         ("kSliceTokens", s.epilogue.tokens, "tokens a slice, one slice a warp"),
@@ -142,6 +143,12 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
     if g.fold == "expand":
         rows.append(("kZeros", plan.buffer("zeros").offset, "first byte of the zeros"))
     return _group("Shared memory, in bytes", *rows)
+
+
+def _places(plan: SpecialisedPlan) -> list[tuple[str, int, str]]:
+    if not plan.geometry.places_told:
+        return []
+    return [("kPlaces", plan.buffer("places").offset, "first byte of the places of stages' tiles")]
 
 
 def _weight_ring(plan: SpecialisedPlan) -> list[tuple[str, int, str]]:

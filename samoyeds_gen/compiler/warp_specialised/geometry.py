@@ -21,6 +21,10 @@ GATHER_REGISTERS = {1: (256, 56), 2: (232, 40), 3: (160, 32), 4: (104, 56)}
 CLUSTER_REGISTERS = {1: (256, 56), 2: (232, 40), 3: (152, 56), 4: (104, 56)}
 MAX_EXPERTS = 511  # of a grouped kernel: their tiles are counted in shared memory
 OVERHEAD_REGISTERS = 24  # addresses, counters and words of a consumer with two rows a block
+# What else must be left of them for `spare`: seen with three warpgroups, whose kernels begin with
+# 128 registers a thread and spill before the estimate is reached.
+LEFT_REGISTERS = {3: 24}
+ACTIVATION_REGISTERS = {"silu": 4, "gelu_tanh": 8, "gelu": 12}
 FRAGMENT_REGISTERS = 4  # where fragments of this tile and of the next one lie
 
 
@@ -31,8 +35,8 @@ class SpecialisedGeometry(Geometry):
     `word_bytes` those of one warpgroup's metadata and fold words. `outputs` are the output features
     of a warp, in `row_groups` groups of 8 rows. `parts_bytes` hold the parts that a CTA receives
     when k is split. `fragment_buffers` stages of weight are in flight to registers; 0 where weight
-    goes through the ring. A consumer `holds_words` of a tile's tokens, their scales and whether
-    they are there, if it has registers.
+    goes through the ring. `spare`: consumers have registers to spare beside a tile's sums;
+    `crowded`: their activation may need more than there are.
     """
 
     consumers: int
@@ -63,7 +67,26 @@ class SpecialisedGeometry(Geometry):
     item_bytes: int
     outputs: int
     row_groups: int
-    holds_words: bool
+    spare: bool
+    crowded: bool
+
+    @property
+    def holds_words(self) -> bool:
+        """Whether a consumer holds the scales and names of its tile's tokens."""
+        return self.spare
+
+    @property
+    def sums_begin(self) -> bool:
+        """Whether a tile's first products begin its sums, which are zeros before where not."""
+        return self.spare
+
+    @property
+    def places_told(self) -> bool:
+        """Whether the producer tells the consumers where a tile lies, who else find out themselves.
+
+        Those who load the weight must know before the first stage.
+        """
+        return self.spare and not self.fragment_buffers
 
     @property
     def parts_bytes(self) -> int:
@@ -142,8 +165,12 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
     consumer, producer = registers[consumers]
     needed = sets * tile.n // 2 + OVERHEAD_REGISTERS + words_held
     # While sums leave, prefix sums have factors of every block and row.
-    leaving = 2 * per_row * blocks if prefix else 0
-    leaving += -(-tile.n // 32) * (int(problem.scale) + int(gathered))
+    leaving = 2 * per_row * (blocks * prefix + problem.bias)
+    name_registers = 2 if problem.index == "int64" else int(gathered)
+    leaving += -(-tile.n // 32) * (int(problem.scale) + name_registers)
+    left = LEFT_REGISTERS.get(consumers, 0)
+    activation = ACTIVATION_REGISTERS.get(problem.activation or "", 0)
+    leaving += activation
     return SpecialisedGeometry(
         fold=fold,
         features_per_row=per_row,
@@ -178,5 +205,7 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
         item_bytes=64 * schedule.epilogue.tokens * per_row,
         outputs=outputs,
         row_groups=1 if problem.gated else 2,
-        holds_words=schedule.split.k == 1 and needed + leaving < consumer,
+        crowded=needed + activation > consumer,
+        # A CTA that has no columns of a split k gets no stage.
+        spare=schedule.split.k == 1 and needed + leaving < consumer - left,
     )

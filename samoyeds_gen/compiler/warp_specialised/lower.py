@@ -109,6 +109,11 @@ def add_buffers(plan: SpecialisedPlan) -> SpecialisedPlan:
         shared("full", "u64", (stages,), 8 * stages, "a stage's copies have arrived"),
         shared("empty", "u64", (stages,), 8 * stages, "a stage's readers have finished"),
     ]
+    if g.places_told:
+        numbers = 4 if plan.problem.grouped else 2
+        size = 4 * numbers * stages
+        note = "where the tile of a stage lies"
+        buffers.append(shared("places", "s32", (stages, numbers), size, note, align=16))
     if g.gathered:
         rows = 4 * s.tile.n
         buffers.append(

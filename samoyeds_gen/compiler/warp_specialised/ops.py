@@ -22,6 +22,20 @@ class ExpectBytes(Op):
 
 
 @dataclass(frozen=True, slots=True)
+class TellPlace(Op):
+    """The producer writes beside the stage where its tile lies."""
+
+    kind: ClassVar[str] = "tell_place"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPlace(Op):
+    """The consumers read where their tile lies, with its first stage."""
+
+    kind: ClassVar[str] = "read_place"
+
+
+@dataclass(frozen=True, slots=True)
 class CopyWeight(Op):
     """One TMA box of stored weight values."""
 
@@ -171,11 +185,19 @@ class Release(Op):
 
 @dataclass(frozen=True, slots=True)
 class AddPrefix(Op):
-    """Add the weighted running sum of one part to its rows, at the end of V-block `block`."""
+    """Add the weighted running sum of one part to its rows, at the end of V-block `block`; if it
+    `begins`, the rows of a tile's first stage are that.
+    """
 
     kind: ClassVar[str] = "add_prefix"
     part: int = 0
     block: int = 0
+    begins: bool = False
+
+    @property
+    def sums(self) -> str:
+        """The template macro that prints the additions."""
+        return "begin_or_add_sums" if self.begins else "add_sums"
 
 
 @dataclass(frozen=True, slots=True)

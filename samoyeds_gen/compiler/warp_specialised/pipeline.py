@@ -21,6 +21,7 @@ from samoyeds_gen.compiler.warp_specialised.ops import (
     MatrixStep,
     NextStage,
     PassTurn,
+    ReadPlace,
     ReadWeight,
     ReadWords,
     Release,
@@ -28,6 +29,7 @@ from samoyeds_gen.compiler.warp_specialised.ops import (
     ShowGathered,
     StoreSlices,
     TakeTurn,
+    TellPlace,
 )
 from samoyeds_gen.errors import ScheduleError
 
@@ -95,6 +97,8 @@ def _filled(plan: SpecialisedPlan) -> Promises:
     yield announced == brought == stage, "the bytes announced are those copied"
     yield type(ops[0]) is AwaitEmpty, "nothing is copied before it is empty"
     yield type(ops[-1]) is NextStage, "the producer goes on to the next stage"
+    told = [type(op) for op in ops].index(TellPlace) if g.places_told else 1
+    yield told == 1, "consumers are told the place before the stage is full"
 
 
 def _emptied(plan: SpecialisedPlan) -> Promises:
@@ -163,6 +167,7 @@ def _producer(plan: SpecialisedPlan) -> tuple[Op, ...]:
     weight = (CopyWeight("copy weight by TMA", bytes=g.weight_bytes),)
     return (
         AwaitEmpty("wait until the stage is empty"),
+        *((TellPlace("say where the tile lies"),) if g.places_told else ()),
         ExpectBytes(
             f"expect {g.weight_bytes + words + boxed} bytes", bytes=g.weight_bytes + words + boxed
         ),
@@ -181,7 +186,8 @@ def _consumer(plan: SpecialisedPlan) -> tuple[Op, ...]:
     weight = (ReadWeight("load weight fragments", expand=expand),) if staged else ()
     gathered = (ShowGathered("show gathered tokens to the matrix unit"),) if g.gathered else ()
     full = AwaitFull("wait until the stage is full")
-    ops: list[Op] = [full, *gathered, ReadWords("read words"), *weight]
+    place = (ReadPlace("read where the tile lies"),) if g.places_told else ()
+    ops: list[Op] = [full, *gathered, *place, ReadWords("read words"), *weight]
     per_block = g.steps // g.blocks_per_tile
     for block in range(g.blocks_per_tile):
         ops += _block(plan, block, tuple(range(block * per_block, (block + 1) * per_block)))
@@ -211,7 +217,9 @@ def _block(plan: SpecialisedPlan, block: int, steps: tuple[int, ...]) -> list[Op
             which = "stage before" if ahead else "stage"
             ops.append(Release(f"release the {which}", cluster=g.cluster, late=ahead))
         if g.fold == "prefix":
-            ops.append(AddPrefix(f"add prefix sums, part {part}", part=part, block=block))
+            begins = g.sums_begin and block == 0
+            text = f"add prefix sums, part {part}"
+            ops.append(AddPrefix(text, part=part, block=block, begins=begins))
     return ops
 
 

@@ -76,6 +76,19 @@ class SpecialisedText(KernelText):
         self.lost = FLOAT32.nan
         self.late_scale, self.late_names = problem.scale and not holds, self.gathered and not holds
         self._name_stores(plan)
+        self._name_places(plan)
+
+    def _name_places(self, plan: SpecialisedPlan) -> None:
+        """Where a tile lies: numbers that the producer tells the consumers."""
+        self.places_found = not plan.geometry.places_told
+        grouped = ("tile_m", "expert", "first_row", "last_row")
+        fields = grouped if plan.problem.grouped else ("tile_m", "tile_n")
+        self.place_type, self.place_numbers = f"int{len(fields)}", ", ".join(fields)
+        axes = zip(fields, "xyzw", strict=False)
+        self.place_reads = tuple(f"{field} = place.{axis};" for field, axis in axes)
+        self.sums_zero = "" if plan.geometry.sums_begin else " = {}"
+        tiles = plan.geometry.tiles_per_block
+        self.first_block = "tile_k == 0" if tiles == 1 else "tile_k < kTilesPerBlock"
 
     def _name_stores(self, plan: SpecialisedPlan) -> None:
         """How a warp's slice is written, and what a lane stores of it."""
@@ -151,7 +164,9 @@ class SpecialisedText(KernelText):
 
     def matrix_step(self, op: Issue, step: MatrixStep) -> str:
         """The call of one matrix step."""
-        return self.macro(self.wgmma)(op=op, step=step).strip("\n")
+        first = self.plan.geometry.sums_begin and step.index == 0
+        add = "tile_k > 0" if first else "1"
+        return self.macro(self.wgmma)(op=op, step=step, add=add).strip("\n")
 
     def operand(self, position: int) -> str:
         """The operand `position` behind the accumulators."""
