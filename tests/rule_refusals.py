@@ -189,6 +189,8 @@ HOPPER_ROWS = [
     hopper("warpgroup-registers", "about 280 registers a thread are needed, 240 are there for 2 warpgroups beside a producer; use a smaller tile n", tile=Tile(256, 256, 128)),
     hopper("warpgroup-shared", "4 stages of 67712 bytes take 270848, sm_90a has 220160 beside 10240 bytes of output slices; use stages=3", pipeline=Pipeline(4, "tma")),
     hopper("warpgroup-ahead", "overlap ahead=True leaves sums and operands in flight, which only formats with N = M never touch, with weight in shared memory and split=1; leave ahead out", overlap=Overlap(1, True, True)),
+    hopper("warpgroup-skew", "overlap skew=1 needs several warpgroups, without turns, on all columns; leave skew out", overlap=Overlap(1, True, skew=1)),
+    hopper("warpgroup-skew", "overlap skew=3 lets the last of 2 warpgroups begin 3 stages behind the first, the ring has 3; use more than 3 stages, or a smaller skew", overlap=Overlap(skew=3)),
     rule("gather-place", "tokens are gathered before the launch, which only products of several experts do; use pack(tokens, gather='on_load')", replace(HOPPER, pack=Pack(gather="before")), target="sm_90a"),
     rule("one-weight", "ldg_stream_16b kernels multiply one weight, without a gate; use copy=atoms.CP_ASYNC_16B, or copy=atoms.TMA", STREAM, grouped=True),
     rule("gate-rows", "gate and up rows alternate by 8, the format (4,16,32) has blocks of 16; use a format whose M divides 8", EXPAND, format=Format(4, 16, 32), activation="silu", gated=True),

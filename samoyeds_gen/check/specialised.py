@@ -26,7 +26,7 @@ GROUPS = ((1, 1), (1, 1), (2, 1), (4, 1), (1, 2), (1, 3))  # CTAs of a cluster a
 @st.composite
 def specialised(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Schedule:
     """Variations of a warp-specialised schedule, nearly all legal: fold, tile, warpgroups, ring,
-    parts, turns, weight, clusters, split of k, slices. At most 32 * `most` tokens a tile.
+    parts, turns, skew, weight, clusters, split of k, slices. At most 32 * `most` tokens a tile.
     """
     f = problem.format
     k = draw(st.sampled_from((64, 128)))
@@ -40,6 +40,8 @@ def specialised(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Sc
     weight = draw(st.sampled_from(WEIGHTS if f.plain else WEIGHTS[:2]))
     streamed = weight == "fragments"
     swizzle = layouts.LINEAR if streamed else layouts.swizzle_for_row(k)
+    stages, turns = draw(st.integers(2, 4)), draw(st.booleans()) and consumers > 1
+    apart = (stages - 1) // (consumers - 1) if consumers > 1 and split == 1 and not turns else 0
     return replace(
         base,
         tile=Tile(64 * consumers * (f.m if fold == "prefix" else 1), tokens, k),
@@ -49,13 +51,14 @@ def specialised(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Sc
         stationary=Stationary(fold, weight="shared" if weight == "shared" else "registers"),
         pipeline=replace(
             base.pipeline,
-            stages=draw(st.integers(2, 4)),
+            stages=stages,
             fragments=draw(st.integers(1, 4)) if streamed else 2,
         ),
         overlap=Overlap(
             parts,
-            draw(st.booleans()) and consumers > 1,
+            turns,
             draw(st.booleans()) and f.plain and weight == "shared" and parts == 1,
+            draw(st.integers(0, apart)),
         ),
         cluster=Cluster(cluster),
         split=Split(split),

@@ -53,7 +53,9 @@ def name_usable(case: Case) -> Violation | None:
 
 
 def numbers_positive(case: Case) -> Violation | None:
-    """Every number of a schedule counts something. Directives check it too, JSON does not."""
+    """Every number of a schedule counts something; only a skew may be none. Directives check it
+    too, JSON does not.
+    """
     s = case.schedule
     for directive, value in (
         ("tile", s.tile),
@@ -68,10 +70,11 @@ def numbers_positive(case: Case) -> Violation | None:
     ):
         for field in dataclasses.fields(value):
             number = getattr(value, field.name)
-            if isinstance(number, int) and not isinstance(number, bool) and number < 1:
+            least = int(field.name != "skew")
+            if isinstance(number, int) and not isinstance(number, bool) and number < least:
                 return Violation(
                     f"{directive} {field.name}={number} is not a positive integer",
-                    f"give {field.name} as an integer from 1",
+                    f"give {field.name} as an integer from {least}",
                     directive,
                 )
     return None

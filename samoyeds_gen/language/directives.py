@@ -255,18 +255,22 @@ class Directives:
         """
         self._set("resident", Resident(self._positive("resident", "ctas", ctas), bool(spills)))
 
-    def overlap(self, *, split: int = 1, turns: bool = False, ahead: bool = False) -> None:
+    def overlap(
+        self, *, split: int = 1, turns: bool = False, ahead: bool = False, skew: int = 0
+    ) -> None:
         """Hide the fold's arithmetic behind matrix work. (FlashAttention-3: ping-pong scheduling.)
 
         multiply; add; multiply; add   ->   one warpgroup multiplies while another one adds
 
         `turns` orders the warpgroups by named barriers; `split` cuts a warpgroup's tokens in parts,
         one of which is added while the next is multiplied. Where nothing is added, `ahead` lets the
-        matrix work of a stage run on while the next stage's is issued. For pipelines with
-        warpgroups.
+        matrix work of a stage run on while the next stage's is issued. `skew` lets each warpgroup
+        begin that many stages behind the one before, so that one multiplies while another stores
+        its tile; without turns, they keep the distance. For pipelines with warpgroups.
         """
         parts = self._positive("overlap", "split", split)
-        self._set("overlap", Overlap(parts, bool(turns), bool(ahead)))
+        behind = skew if skew == 0 else self._positive("overlap", "skew", skew)
+        self._set("overlap", Overlap(parts, bool(turns), bool(ahead), int(behind)))
 
     def cluster(self, *, m: int) -> None:
         """Let `m` CTAs along the features share token copies. (CUTLASS: cluster shape, multicast.)

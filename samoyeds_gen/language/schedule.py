@@ -85,12 +85,14 @@ class Pipeline:
 @dataclass(frozen=True, slots=True)
 class Overlap:
     """How warpgroups keep the matrix unit busy: the parts their tokens are split in, whether they
-    take turns at it, and whether a stage's work is in flight `ahead` of the next stage's.
+    take turns at it, whether a stage's work is in flight `ahead` of the next stage's, and how many
+    stages one warpgroup's work is behind the one's before: its `skew`.
     """
 
     split: int = 1
     turns: bool = False
     ahead: bool = field(default=False, metadata=LATER)
+    skew: int = field(default=0, metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True)

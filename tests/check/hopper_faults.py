@@ -45,6 +45,7 @@ def _subject(
     pieces: int = 1,
     fragments: int = 0,
     ahead: bool = False,
+    skew: int = 0,
     **problem,
 ) -> Subject:
     """A kernel of two consumers with the smallest tile and a ring of two."""
@@ -59,7 +60,7 @@ def _subject(
         layout=replace(base.layout, weight="linear" if fragments else swizzle_for_row(k).name),
         stationary=Stationary(fold, weight="registers" if fragments else "shared"),
         pipeline=replace(base.pipeline, stages=2, fragments=fragments or 2),
-        overlap=Overlap(split, turns, ahead),
+        overlap=Overlap(split, turns, ahead, skew),
         cluster=Cluster(cluster),
         split=Split(pieces),
         epilogue=Epilogue(8),
@@ -79,6 +80,7 @@ SUBJECTS = {
     "pieces": _subject("prefix", Format(1, 2, 32), pieces=2, bias=True),
     "fragments": _subject("expand", Format(1, 1, 32), fragments=2),
     "ahead": _subject("expand", Format(1, 1, 32), ahead=True),
+    "skew": _subject("prefix", Format(1, 2, 64), skew=1),
 }
 
 FULL = "mbarrier_wait(full(), phase);"
@@ -298,6 +300,12 @@ MORE_FAULTS = (
     Fault("first turn not given",
           "  if (warpgroup == kConsumers - 1) warpgroup_arrive(next_turn, 256);\n", "", (STUCK,),
           "split"),
+    # Skew.
+    Fault("waits for a stage that nobody fills", "if (first_tile < tiles && behind < tiles_k) ", "",
+          (STUCK,), "skew"),
+    Fault("waits for the ring's second round", "kFull + 8 * behind, 0);",
+          "kFull + 8 * behind, 0);\n  mbarrier_wait(shared_base + kFull + 8 * behind, 1);",
+          (STUCK,), "skew"),
     # Tiles.
     Fault("consumers take one tile", CONSUMERS,
           CONSUMERS.replace("tile += tile_step", "tile += tiles"), (STUCK, RACE)),

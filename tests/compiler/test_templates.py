@@ -188,7 +188,11 @@ def warpgroup_kernels():
                 schedule = replace(base, tile=tile, cluster=Cluster(cluster), split=Split(split))
                 yield emit(compile_plan(schedule, made))
                 if format.plain:
-                    ahead = replace(schedule.overlap, ahead=True)
+                    ahead = replace(schedule.overlap, ahead=True, turns=False)
+                    skewed = replace(ahead, skew=1 if split == 1 and cluster == 1 else 0)
+                    warps = replace(schedule.warps, m=8)
+                    few = replace(schedule, warps=warps, tile=replace(tile, m=128))
+                    yield emit(compile_plan(replace(few, overlap=skewed), made))
                     yield emit(compile_plan(replace(schedule, overlap=ahead), made))
                     weight = replace(schedule.stationary, weight="registers")
                     from_ring = replace(schedule, stationary=weight)

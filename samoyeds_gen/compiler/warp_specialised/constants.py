@@ -44,6 +44,7 @@ def _tile(plan: SpecialisedPlan) -> ConstantGroup:
     blocks = ("kBlockFeatures", rows, "rows of the decoded weight a block of words")
     experts = ("kMaxExperts", MAX_EXPERTS, "the launcher refuses more")
     gather = ("kGatherBarrier", 1 + g.consumers, "named barrier of the producer's threads")
+    skew = ("kSkew", s.overlap.skew, "stages that a warpgroup begins behind the one before")
     stored = ("kWeightRows", g.weight_rows, "stored rows of a stage")
     return _group(
         "Tile and warpgroups",
@@ -52,6 +53,7 @@ def _tile(plan: SpecialisedPlan) -> ConstantGroup:
         ("kTileK", s.tile.k, "dense columns a stage"),
         *(() if g.fragment_buffers else (stored,)),
         ("kStages", s.pipeline.stages, "depth of the ring"),
+        *((skew,) if s.overlap.skew else ()),
         ("kConsumers", g.consumers, "warpgroups that multiply; one more copies"),
         ("kThreads", plan.threads, "128 x (kConsumers + 1)"),
         ("kGroupRows", WARPGROUP_ROWS, "rows of the matrix unit a warpgroup"),

@@ -161,6 +161,28 @@ def warpgroup_ahead(case: Case) -> Violation | None:
     return None
 
 
+def warpgroup_skew(case: Case) -> Violation | None:
+    """The last warpgroup begins with a stage that is filled before any is given back."""
+    s = case.schedule
+    skew, others = s.overlap.skew, s.warps.m // 4 - 1
+    if skew == 0:
+        return None
+    if s.overlap.turns or s.split.k > 1 or others == 0:
+        return Violation(
+            f"overlap skew={skew} needs several warpgroups, without turns, on all columns",
+            "leave skew out",
+            "overlap",
+        )
+    if others * skew >= s.pipeline.stages:
+        return Violation(
+            f"overlap skew={skew} lets the last of {others + 1} warpgroups begin {others * skew} "
+            f"stages behind the first, the ring has {s.pipeline.stages}",
+            f"use more than {others * skew} stages, or a smaller skew",
+            "overlap",
+        )
+    return None
+
+
 def warpgroup_layout(case: Case) -> Violation | None:
     """TMA permutes rows of up to 128 bytes; wgmma reads the same permutation."""
     layout, k = case.schedule.layout, case.schedule.tile.k
@@ -348,6 +370,7 @@ RULES: dict[str, Rule] = COMMON | {
     "one-cta": one_cta,
     "cluster-shares": cluster_shares,
     "cluster-split": cluster_split,
+    "warpgroup-skew": warpgroup_skew,
     "grouped-alone": grouped_alone,
     "gate-rows": gate_rows,
     "warpgroup-registers": warpgroup_registers,
