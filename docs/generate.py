@@ -12,6 +12,7 @@ from samoyeds_gen.compiler import compile_plan
 from samoyeds_gen.formats import Format
 from samoyeds_gen.language import Directives, load_schedule, make_ssmm, schedule
 from samoyeds_gen.pictures import (
+    draw_expert_tiles,
     draw_format,
     draw_ladder,
     draw_layers,
@@ -31,6 +32,7 @@ from samoyeds_gen.tune.layers.model_rows import ModelRow
 from samoyeds_gen.tune.layers.rows import LayerRow
 
 DOCS = Path(__file__).parent
+WALK = ((200, 0, 37, 144, 300), 1024, (256, 144), 2, 6)  # what docs/experts.md explains
 LADDER = DOCS / "measurements" / "ladder_h200.json"
 LAYERS = (
     ("moe", LayerRow, layers_markdown),
@@ -120,6 +122,7 @@ def pages() -> dict[Path, str]:
         DOCS / "hopper.md": hopper_page(figures),
         DOCS / "moe_measurements.md": layers_page(),
         **layer_pictures(),
+        DOCS / "pictures" / "expert_tiles.svg": draw_expert_tiles(*WALK),
         DOCS / "pictures" / "ladder.svg": draw_ladder(figures),
         DOCS / "pictures" / "hopper_shared_memory.svg": draw_shared_memory(hopper),
         DOCS / "pictures" / "hopper_pipeline.svg": draw_pipeline(hopper),

@@ -21,8 +21,8 @@ GATHER_REGISTERS = {1: (256, 56), 2: (232, 40), 3: (160, 32), 4: (104, 56)}
 CLUSTER_REGISTERS = {1: (256, 56), 2: (232, 40), 3: (152, 56), 4: (104, 56)}
 MAX_EXPERTS = 511  # of a grouped kernel: their tiles are counted in shared memory
 OVERHEAD_REGISTERS = 24  # addresses, counters and words of a consumer with two rows a block
-# What must be left of them besides for `spare`. Seen with three warpgroups, whose kernels begin with
-# 128 registers a thread: they spill long before the estimate is reached.
+# What must be left of them besides for `spare`. Kernels of three warpgroups begin with 128
+# registers a thread, and were seen to spill long before the estimate is reached.
 LEFT_REGISTERS = {1: 4, 2: 4, 3: 24, 4: 4}
 ACTIVATION_REGISTERS = {"silu": 4, "gelu_tanh": 8, "gelu": 12}
 FRAGMENT_REGISTERS = 4  # where fragments of this tile and of the next one lie
