@@ -1,5 +1,5 @@
-// combine_9_bf16_16b:
-// out[t, :] is the sum of y[slots[t, j], :] over j, in float32 and in order.
+// combine_9_bf16_16b_weighted:
+// out[t, :] is the sum of scale[slots[t, j]] * y[slots[t, j], :] over j, in float32 and in order.
 //
 // Generated from templates/routing.cu.jinja for sm_80.
 // Do not edit: run `samoyeds-gen emit`.
@@ -10,7 +10,7 @@ constexpr int kElements = 8;  // elements a piece
 constexpr int kPieces = 1;  // pieces a thread
 constexpr int kBatch = 9;  // rows whose loads are in flight together
 constexpr int kThreads = 128;  // threads a CTA
-constexpr int kCtasPerSm = 10;  // resident CTAs the compiler makes room for
+constexpr int kCtasPerSm = 8;  // resident CTAs the compiler makes room for
 typedef unsigned short Element;  // one bfloat16
 typedef uint4 Whole;  // 16 bytes
 static_assert(sizeof(Whole) == kElements * sizeof(Element), "a piece is one load");
@@ -34,9 +34,10 @@ union Piece {
 };
 
 extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
-    combine_9_bf16_16b(
+    combine_9_bf16_16b_weighted(
         const Element* __restrict__ y,  // rows that experts computed [slots, columns]
         const int* __restrict__ slots,  // rows of each token [tokens, kChoices]
+        const float* __restrict__ scale,  // weight of each row of y [slots]
         Element* __restrict__ out,  // sums [tokens, columns]
         long long y_stride,  // row stride of y in elements
         long long out_stride,  // row stride of out in elements
@@ -61,10 +62,12 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
 #pragma unroll 1
   for (int batch = 0; batch < kChoices; batch += kBatch) {
     Piece loaded[kBatch][kPieces];
+    float weight[kBatch];
 #pragma unroll
     for (int j = 0; j < kBatch; ++j) {
       if (batch + j < kChoices) {
         const long long slot = slots[static_cast<long long>(token) * kChoices + batch + j];
+        weight[j] = scale[slot];
         const Whole* const from = reinterpret_cast<const Whole*>(y + slot * y_stride);
 #pragma unroll
         for (int p = 0; p < kPieces; ++p) {
@@ -79,7 +82,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
         for (int p = 0; p < kPieces; ++p) {
 #pragma unroll
           for (int e = 0; e < kElements; ++e) {
-            sum[p][e] = __fadd_rn(sum[p][e], widen(loaded[j][p].each[e]));
+            sum[p][e] = __fadd_rn(sum[p][e], __fmul_rn(weight[j], widen(loaded[j][p].each[e])));
           }
         }
       }

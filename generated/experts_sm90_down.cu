@@ -1,4 +1,4 @@
-// experts_sm90_1_2_64_bf16_scale_grouped:
+// experts_sm90_1_2_64_bf16_grouped:
 // out[i, :] = tokens[i, :] times the transposed sparse weight of the expert that owns row i.
 //
 // Generated from schedules/experts_sm90.py and templates/warp_specialised.cu.jinja.
@@ -50,7 +50,6 @@ constexpr int kFull = 176512;  // first barrier of full stages
 constexpr int kEmpty = 176640;  // first barrier of empty stages
 constexpr int kPlaces = 176544;  // first byte of the places of stages' tiles
 constexpr int kSlices = 166272;  // first byte of the output slices
-constexpr int kTokenGroups = 5;  // groups of 32 tokens a tile
 constexpr int kSliceTokens = 16;  // tokens a slice, one slice a warp
 constexpr int kTokenChunks = 4;  // 16-byte chunks of a warp's features and a token
 constexpr int kStoreTokens = 8;  // tokens that a warp stores at once
@@ -265,11 +264,10 @@ __device__ __forceinline__ void stage_pair(unsigned char* to, float low, float h
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads, 1)
-    experts_sm90_1_2_64_bf16_scale_grouped(
+    experts_sm90_1_2_64_bf16_grouped(
         const __grid_constant__ TensorMap weight_map,  // [stored rows, stored k / 2]
         const unsigned char* __restrict__ words,  // metadata and fold words by stage
         const __grid_constant__ TensorMap token_map,  // [n, k]
-        const float* __restrict__ scale,  // [n]
         const int* __restrict__ offsets,  // [experts + 1] first output row of each expert
         Output* __restrict__ out,  // [n, m]
         long long out_stride,  // elements
@@ -415,7 +413,6 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
   if (warpgroup == kConsumers - 1) warpgroup_arrive(next_turn, 256);
 #pragma unroll 1
   for (int tile = first_tile; tile < tiles; tile += tile_step) {
-    float token_scales[kTokenGroups];
     float acc[kSets][kParts][kSums];  // running sum, then the first 1 rows of each block
 #pragma unroll 1
     for (int tile_k = 0; tile_k < tiles_k; ++tile_k) {
@@ -427,12 +424,6 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         expert = place.y;
         first_row = place.z;
         last_row = place.w;
-        // The scales of the tile's tokens, 32 a register, for its end.
-#pragma unroll
-        for (int g = 0; g < kTokenGroups; ++g) {
-          const int row = first_row + 32 * g + lane;
-          token_scales[g] = row < last_row ? scale[row] : 0.0f;
-        }
       }
 
       const unsigned char* const stage_words =
@@ -573,8 +564,6 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
           for (int odd = 0; odd < 2; ++odd) {
             const int token = group * 8 + lane % 4 * 2 + odd;  // of the slice
-            const int held_by = (first + token) % 32;
-            const float token_scale = __shfl_sync(~0u, token_scales[(first + group * 8) / 32], held_by);
 
 #pragma unroll
             for (int rows = 0; rows < kRowGroups; ++rows) {
@@ -592,7 +581,6 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
               for (int j = 0; j < kFeaturesPerRow; ++j) {
                 result[j] = value[j];
-                result[j] *= token_scale;
               }
               unsigned char* const to = slice + token * kSliceStride +
                                         (rows * 8 + lane / 4) * kFeaturesPerRow * sizeof(Output);

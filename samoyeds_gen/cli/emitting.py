@@ -139,7 +139,7 @@ def routing_plans() -> dict[str, RoutingPlan]:
         "route_sm80": lower_step(Step(SOFTMAX, "route", FLOAT32), target),
         "choose_sm80": lower_step(Step(SIGMOID, "choose", FLOAT32), target),
         "place_sm80": lower_step(Step(SIGMOID, "place"), target),
-        "combine_sm80": lower_combine(Combine(SIGMOID.choices, BFLOAT16, 8), target),
+        "combine_sm80": lower_combine(Combine(SIGMOID.choices, BFLOAT16, 8, weighted=True), target),
     }
 
 

@@ -24,7 +24,7 @@ from samoyeds_gen.tune import Task, open_database, present_machine, rank
 class Experts(StrEnum):
     """A kernel for the experts of a layer: of their gates and up projections, or their down ones.
 
-    Gates meet up projections and tokens are gathered; down projections are scaled.
+    Gates meet up projections and tokens are gathered; down projections are plain.
     """
 
     GATE = "gate"
@@ -34,7 +34,7 @@ class Experts(StrEnum):
     def problem(self) -> dict[str, Any]:
         """What `make_ssmm` takes for it."""
         if self is Experts.DOWN:
-            return {"grouped": True, "scale": True}
+            return {"grouped": True}
         return {"grouped": True, "gated": True, "activation": "silu", "index": "int32"}
 
 

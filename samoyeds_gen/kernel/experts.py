@@ -108,7 +108,8 @@ class ExpertsCall:
         self._route(order, dict(numbers))
         self._product(gate, up, "x", "wide", tokens, tokens * choices, target)
         self._product(down, lower, "wide", "rows", tokens * choices, tokens * choices, target)
-        self._pick(target, up.dtype, choices, *self._shape, ("rows", "slots", "out"))
+        names = ("rows", "slots", "out")
+        self._pick(target, up.dtype, choices, *self._shape, names, weighted=True)
 
     @property
     def workspace_bytes(self) -> int:
@@ -227,13 +228,19 @@ class ExpertsCall:
         count: int,
         columns: int,
         names: Sequence[str],
+        *,
+        weighted: bool = False,
     ) -> None:
-        """out[i] = sum of y[slots[i, j]] over j; with one choice rows are copied as they are."""
-        launch = order_of_combine(target, dtype, choices, count, columns, 0)
+        """out[i] = sum of y[slots[i, j]] over j, or of scale times that if they are `weighted`.
+
+        With one choice and without weights rows are copied as they are.
+        """
+        launch = order_of_combine(target, dtype, choices, count, columns, 0, weighted=weighted)
         built = launch.built
         piece = built.plan.problem.elements  # type: ignore[union-attr]
         known = {
             **dict(zip(("y", "slots", "out"), names, strict=True)),
+            "scale": "scale",
             "y_stride": columns,
             "out_stride": columns,
             "pieces": columns // piece,

@@ -109,9 +109,9 @@ class RoutingKernel:
             self._sorts.keep(key, RepeatedCall(names, order, call, out))
         return result
 
-    def combine(self, y: Any, slots: Any, **options: Any) -> Any:
+    def combine(self, y: Any, slots: Any, scale: Any = None, **options: Any) -> Any:
         """See `combine`; the same function for every routing."""
-        return combine(y, slots, **options)
+        return combine(y, slots, scale, **options)
 
     def empty(self, tokens: int, like: Any) -> Routed:
         """Uninitialised arrays for `out` of a call on `tokens` tokens, of the library of `like`."""

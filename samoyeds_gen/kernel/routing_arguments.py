@@ -97,18 +97,21 @@ def _with_gate(views: Views, routing: Routing, shared_weight: Any, tokens: int) 
     return views
 
 
-def combine_views(y: Any, slots: Any) -> tuple[ArrayView, ArrayView]:
+def combine_views(y: Any, slots: Any, scale: Any) -> tuple[ArrayView, ArrayView, ArrayView | None]:
     """Check the arguments of a combination. Raises LaunchError."""
     rows = _view("y", y, FLOATS, (None, None))
     require_rows(rows, "y")
     places = _packed("slots", _view("slots", slots, ("int32",), (None, None)))
-    common_place({"y": rows, "slots": places})
+    weights = None
+    if scale is not None:
+        weights = _packed("scale", _view("scale", scale, ("float32",), (rows.shape[0],)))
+    common_place({"y": rows, "slots": places} | ({"scale": weights} if weights else {}))
     if not places.shape[1]:
         raise LaunchError(
             "slots have no columns, a token adds up at least one row",
             remedy="give the slots of a routing",
         )
-    return rows, places
+    return rows, places, weights
 
 
 def check_result(out: Routed, shapes: Mapping[str, tuple[int, ...]], like: ArrayView) -> Routed:

@@ -146,7 +146,14 @@ def order_of(
 
 
 def order_of_combine(
-    target: Target, dtype: str, choices: int, tokens: int, columns: int, aligned: int
+    target: Target,
+    dtype: str,
+    choices: int,
+    tokens: int,
+    columns: int,
+    aligned: int,
+    *,
+    weighted: bool = False,
 ) -> Launch:
     """The launch of a combination, in the widest pieces that rows and addresses allow.
 
@@ -155,7 +162,7 @@ def order_of_combine(
     kind = dtype_named(dtype)
     row = columns * kind.bytes | aligned
     piece = next(each for each in PIECE_BYTES if row % each == 0)
-    built = build_combine(Combine(choices, kind, piece // kind.bytes), target)
+    built = build_combine(Combine(choices, kind, piece // kind.bytes, weighted), target)
     pieces = columns * kind.bytes // piece
     turns = -(-pieces // built.plan.constant("kPieces"))
     if tokens * turns > MOST_SLOTS - built.plan.threads:

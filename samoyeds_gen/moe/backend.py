@@ -57,7 +57,6 @@ class Backend(Protocol):
         experts: int = 1,
         routed: Routed | None = None,
         gathered: bool = False,
-        scaled: bool = False,
         bias: Array | None = None,
         activation: str | None = None,
         gated: bool = False,
@@ -65,14 +64,13 @@ class Backend(Protocol):
         """tokens [., k] of the weight's type times the weights of `experts` experts, stacked in w.
 
         Without `routed`, all rows meet the one expert. With it, row i of the result belongs to
-        slot i: `gathered` takes the token of the slot, else row i of `tokens`; `scaled` multiplies
-        by the slot's weight. `gated` weights interleave gate and up by `gate_block` rows: the
-        result is activation(gate) * up, half as wide. Sums and epilogue are float32, the result has
-        the weight's type.
+        slot i: `gathered` takes the token of the slot, else row i of `tokens`. `gated` weights
+        interleave gate and up by `gate_block` rows: the result is activation(gate) * up, half as
+        wide. Sums and epilogue are float32, the result has the weight's type.
         """
 
-    def combine(self, y: Array, slots: Array) -> Array:
-        """Sum of each token's rows: y [slots, h], slots int32 [T, K] -> [T, h], in float32."""
+    def combine(self, y: Array, routed: Routed) -> Array:
+        """Sum of each token's rows times their weights: y [slots, h] -> [T, h], in float32."""
 
     def layer(
         self,
@@ -112,8 +110,8 @@ def step_by_step(
         activation=activation,
         gated=gated,
     )
-    narrow = backend.multiply(down, wide, experts=count, routed=routed, scaled=True)
-    return backend.combine(narrow, routed.slots)
+    narrow = backend.multiply(down, wide, experts=count, routed=routed)
+    return backend.combine(narrow, routed)
 
 
 _forced = "auto"

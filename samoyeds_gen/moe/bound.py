@@ -107,11 +107,12 @@ def _mlp(
         bound = bound + EPS * (hidden.abs() + bound) + TINY
     wide = _rounded(hidden, bound, kind)
     narrow = _product(form, down, wide.value, wide.bound)
+    rounded = _rounded(narrow.value, narrow.bound, kind)
     if scale is None:
-        return _rounded(narrow.value, narrow.bound, kind)
-    value = scale * narrow.value
-    bound = scale.abs() * narrow.bound
-    return _rounded(value, bound + EPS * (value.abs() + bound) + TINY, kind)
+        return rounded
+    value = scale * rounded.value
+    bound = scale.abs() * rounded.bound
+    return Bounded(value, bound + EPS * (value.abs() + bound) + TINY)
 
 
 def _product(form: Format, weight: Array, x: Array, error: Array) -> Bounded:

@@ -50,7 +50,6 @@ class Kernels:
         experts: int = 1,
         routed: Routed | None = None,
         gathered: bool = False,
-        scaled: bool = False,
         bias: Array | None = None,
         activation: str | None = None,
         gated: bool = False,
@@ -62,7 +61,6 @@ class Kernels:
             index="int32" if gathered else None,
             bias=bias is not None,
             activation=activation,
-            scale=scaled,
             grouped=True,
             gated=gated,
         )
@@ -74,12 +72,11 @@ class Kernels:
             ends = torch.arange(2, dtype=torch.int32, device=tokens.device) * count
             return kernel(w, tokens, ends, bias=bias)
         selection = routed.selection if gathered else None
-        scale = routed.scale if scaled else None
-        return kernel(w, tokens, routed.offsets, selection, bias=bias, scale=scale)
+        return kernel(w, tokens, routed.offsets, selection, bias=bias)
 
-    def combine(self, y: Array, slots: Array) -> Array:
+    def combine(self, y: Array, routed: Routed) -> Array:
         """See Backend."""
-        return combine(y, slots)
+        return combine(y, routed.slots, routed.scale)
 
     def layer(
         self,
@@ -176,7 +173,7 @@ def _prepare(
         order,
         target,
         kernel(up, index="int32", activation=activation, gated=gated),
-        kernel(down, scale=True),
+        kernel(down),
         up,
         down,
         tokens=len(tokens),

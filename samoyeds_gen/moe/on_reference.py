@@ -40,7 +40,6 @@ class Reference:
         experts: int = 1,
         routed: Routed | None = None,
         gathered: bool = False,
-        scaled: bool = False,
         bias: Array | None = None,
         activation: str | None = None,
         gated: bool = False,
@@ -62,16 +61,14 @@ class Reference:
             part = dense[expert * rows : (expert + 1) * rows]
             products = given.to(torch.float32) @ part.to(torch.float32).T
             result = _finish(w, products, bias, activation, gated)
-            if scaled:
-                result = result * routed.scale[mine, None]
             out[mine] = result.to(out.dtype)
         return out
 
-    def combine(self, y: Array, slots: Array) -> Array:
+    def combine(self, y: Array, routed: Routed) -> Array:
         """See Backend."""
-        total = y[slots[:, 0]].to(torch.float32)
-        for place in range(1, slots.shape[1]):
-            total += y[slots[:, place]]
+        total = torch.zeros((len(routed.slots), y.shape[1]), device=y.device)
+        for slot in routed.slots.T:
+            total += y[slot] * routed.scale[slot, None]
         return total.to(y.dtype)
 
     def layer(

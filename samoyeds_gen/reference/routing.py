@@ -151,19 +151,23 @@ def dispatch(
     )
 
 
-def combine(y: Array, slots: Array) -> npt.NDArray[Any]:
+def combine(y: Array, slots: Array, scale: Array | None = None) -> npt.NDArray[Any]:
     """out[t] = y[slots[t, 0]] + y[slots[t, 1]] + ..., in float32 and in this order, rounded once.
 
     `y` [slots, H] is float32, bfloat16 or float16, `slots` [T, K] int32; out [T, H] is of the dtype
-    of y. Raises LaunchError for others, and for a slot that does not exist.
+    of y. With `scale` float32 [slots], each row is multiplied by its own first, in float32.
+    Raises LaunchError for others, and for a slot that does not exist.
     """
     rows = _array("y", y, tuple(ELEMENTS), (None, None))
     places = _array("slots", slots, ("int32",), (None, None))
     check_slots(places, len(rows))
+    weights = None if scale is None else _array("scale", scale, ("float32",), (len(rows),))
     total = np.zeros((len(places), rows.shape[1]), np.float32)
     with np.errstate(all="ignore"):
         for column in range(places.shape[1]):
             part = rows[places[:, column]].astype(np.float32)
+            if weights is not None:
+                part = weights[places[:, column], None] * part
             total = part if column == 0 else total + part
         return total.astype(rows.dtype)
 

@@ -156,14 +156,21 @@ def test_combine(torch, tokens, choices, columns, dtype):
     y = torch.randn(tokens * choices, columns, device="cuda", generator=generator)
     y = y.to(getattr(torch, dtype))
     slots = torch.randperm(len(y), device="cuda", generator=generator).int().view(tokens, choices)
-    wanted = y[slots[:, 0].long()].float()
-    for choice in range(1, choices):
-        wanted += y[slots[:, choice].long()].float()
+    scale = torch.randn(len(y), device="cuda", generator=generator)
+
+    def summed(rows):
+        wanted = rows[slots[:, 0].long()]
+        for choice in range(1, choices):
+            wanted = wanted + rows[slots[:, choice].long()]
+        return wanted.to(y.dtype)
+
+    wanted = summed(y.float())
     for _ in range(2):
-        assert torch.equal(combine(y, slots), wanted.to(y.dtype))
+        assert torch.equal(combine(y, slots), wanted)
+        assert torch.equal(combine(y, slots, scale), summed(y.float() * scale[:, None]))
     wide = torch.empty(len(y), columns + 3, device="cuda", dtype=y.dtype)
     wide[:, 2 : columns + 2] = y
-    assert torch.equal(combine(wide[:, 2 : columns + 2], slots), wanted.to(y.dtype))
+    assert torch.equal(combine(wide[:, 2 : columns + 2], slots), wanted)
 
 
 def test_host_arrays_run_on_the_gpu(torch):
@@ -176,6 +183,8 @@ def test_host_arrays_run_on_the_gpu(torch):
     y = np.arange(40 * 5 * 3, dtype=np.float32).reshape(-1, 3)
     got = combine(y, wanted.slots, device="gpu")
     np.testing.assert_array_equal(got, reference.combine(y, wanted.slots))
+    got = combine(y, wanted.slots, wanted.scale, device="gpu")
+    np.testing.assert_array_equal(got, reference.combine(y, wanted.slots, wanted.scale))
 
 
 def test_refuses_other_places(torch):

@@ -128,7 +128,8 @@ def _outcome(order: Order, inputs, numbers, wanted: Routed) -> str | None:
 def outcome_of_combine(fault: Fault | None) -> str | None:
     """What adding up 11 rows, or 3 in two pieces a thread, comes to; order decides the sums."""
     choices, tokens, columns = 3 if fault is not None and fault.subject == "pieces" else 11, 9, 24
-    built = build_plan(lower_combine(Combine(choices, BFLOAT16, 8), SM80))
+    weighted = fault is None or fault.subject == "weighted"
+    built = build_plan(lower_combine(Combine(choices, BFLOAT16, 8, weighted), SM80))
     built = built if fault is None else edited(built, fault)
     rng = np.random.default_rng(0)
     y = (rng.standard_normal((tokens * choices, columns)) * 50).astype(BFLOAT16.name)
@@ -137,11 +138,14 @@ def outcome_of_combine(fault: Fault | None) -> str | None:
     y[slots[:, -1]] = -y[slots[:, 0]]
     out = poisoned((tokens, columns), "bfloat16")
     numbers = {"y_stride": columns, "out_stride": columns, "pieces": 3, "tokens": tokens}
+    inputs, scale = {"y": y, "slots": slots}, None
+    if weighted:
+        scale = inputs["scale"] = rng.standard_normal(len(y)).astype(np.float32)
     try:
-        simulate_kernel(built, 1, {"y": y, "slots": slots}, {"out": out}, numbers)
+        simulate_kernel(built, 1, inputs, {"out": out}, numbers)
     except SimulationFault as found:
         return found.kind
-    same = np.array_equal(out.view(np.uint16), reference.combine(y, slots).view(np.uint16))
+    same = np.array_equal(out.view(np.uint16), reference.combine(y, slots, scale).view(np.uint16))
     return None if same else VALUE
 
 
@@ -284,5 +288,10 @@ COMBINE_FAULTS = (
     Fault("one piece too many", "if (first + p * turns < pieces) to[",
           "if (first + p * turns <= pieces) to[", (RACE, BOUNDS, VALUE),
           subject="pieces"),
+    Fault("weight of the choice", "weight[j] = scale[slot];", "weight[j] = scale[batch + j];",
+          subject="weighted"),
+    Fault("weight of the row before", "weight[j] = scale[slot];",
+          "weight[j] = scale[max(slot - 1, 0ll)];", subject="weighted"),
+    Fault("weights added", "__fmul_rn(weight[j], ", "__fadd_rn(weight[j], ", subject="weighted"),
     Fault("stride of the output", "y + slot * y_stride", "y + slot * kElements"),
 )  # fmt: skip

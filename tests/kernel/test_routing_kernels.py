@@ -130,16 +130,20 @@ def test_sorting_a_route_again_changes_nothing():
 @settings(max_examples=30)
 @given(
     st.sampled_from(["float32", "bfloat16", "float16"]), st.sampled_from([1, 2, 3, 9, 11]),
-    st.integers(0, 40), st.sampled_from([1, 2, 8, 12, 40, 130]), st.integers(0, 99),
+    st.integers(0, 40), st.sampled_from([1, 2, 8, 12, 40, 130]), st.booleans(),
+    st.integers(0, 99),
 )  # fmt: skip
-@example("bfloat16", 9, 40, 512, 0)
-def test_combine(dtype, choices, tokens, columns, seed):
+@example("bfloat16", 9, 40, 512, True, 0)
+def test_combine(dtype, choices, tokens, columns, weighted, seed):
     rng = np.random.default_rng(seed)
     y = rng.standard_normal((tokens * choices, columns)).astype(names[dtype])
     if y.size:
         y[0, 0] = rng.choice(np.array([np.nan, np.inf, -0.0])).astype(names[dtype])
     slots = rng.permutation(len(y)).reshape(tokens, choices).astype(np.int32)
-    got, want = combine(y, slots, device="cpu"), reference.combine(y, slots)
+    scale = rng.standard_normal(len(y)).astype(np.float32) if weighted else None
+    if weighted and y.size:
+        scale[-1] = rng.choice(np.array([0, -0.0, np.inf, np.nan], np.float32))
+    got, want = combine(y, slots, scale, device="cpu"), reference.combine(y, slots, scale)
     assert (got.dtype, got.shape) == (want.dtype, want.shape)
     got, want = got.astype(np.float32), want.astype(np.float32)
     np.testing.assert_array_equal(got, want)

@@ -44,6 +44,8 @@ Y = np.ones((4, 6), np.float32)
         (lambda: combine(Y.astype(np.int32), IDS), "y has dtype int32, allowed is float32 or"),
         (lambda: combine(Y, IDS[0]), "slots has 1 axes, [2], it must have 2"),
         (lambda: combine(Y, IDS[:, :0]), "slots have no columns, a token adds up at least one"),
+        (lambda: combine(Y, IDS, np.ones(3, np.float32)), "scale has shape [3], axis 0 must be 4"),
+        (lambda: combine(Y, IDS, np.ones(4)), "scale has dtype float64, allowed is float32"),
         (lambda: combine(Y, IDS, out=Y), "out is numpy float32 [4, 6] on the host, the result is"),
         (lambda: combine(np.ones((4, 2**23), np.float16), IDS), "4 rows of 8388608 are more than"),
     ],

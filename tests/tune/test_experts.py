@@ -18,7 +18,7 @@ from samoyeds_gen.tune.machines import MACHINES, machine_named
 H200 = machine_named("H200")
 FORM = Format(1, 2, 128)
 GATE = make_ssmm(FORM, "bf16", index="int32", activation="silu", grouped=True, gated=True)
-DOWN = make_ssmm(FORM, "bf16", scale=True, grouped=True)
+DOWN = make_ssmm(FORM, "bf16", grouped=True)
 MIXTRAL = {"m": 28672, "k": 4096, "experts": 8, "top": 2}
 
 

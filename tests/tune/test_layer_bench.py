@@ -236,14 +236,16 @@ def test_kernels_are_compiled_ahead(monkeypatch):
     steps = []
     monkeypatch.setattr(choice, "grouped_kernel", compiled)
     monkeypatch.setattr(choice, "order_of", lambda *given, **options: steps.append(options))
-    monkeypatch.setattr(choice, "order_of_combine", lambda *given: steps.append(given[2:5]))
+    monkeypatch.setattr(
+        choice, "order_of_combine", lambda *given, weighted: steps.append((*given[2:5], weighted))
+    )
     cases = cases_of([config_named("qwen1.5-moe")], [16, 16384])
     count = choice.compile_ahead(cases, [Format(1, 2, 128)], machine_named("H200"))
     assert len(set(seen)) == len(seen) == count - 2 + 1
     assert {each[2] for each in seen} == {"sm_90a"}
     assert {"chooses": False, "values": "float32", "index": "int64"} in steps
-    assert (4, 16, 2048) in steps
-    assert (1, 4 * 16384, 2048) in steps
+    assert (4, 16, 2048, True) in steps
+    assert (1, 4 * 16384, 2048, False) in steps
 
 
 def test_kernels_are_named_and_only_the_first_may_pack_tokens():

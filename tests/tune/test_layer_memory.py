@@ -69,7 +69,7 @@ def no_driver(monkeypatch):
     monkeypatch.setattr(
         experts_module,
         "order_of_combine",
-        lambda *given: SimpleNamespace(built=built, blocks=1),
+        lambda *given, weighted=False: SimpleNamespace(built=built, blocks=1),
     )
 
 

@@ -12,6 +12,8 @@ IN_FLIGHT = 8
 MOST_IN_FLIGHT = 10
 CTAS = 10
 """Resident CTAs, so that a thread keeps to about 50 registers: enough for what is in flight."""
+WEIGHTED_CTAS = 8
+"""With weights, which take a register each, too."""
 PIECES = 4
 """Most pieces of a row that a thread has."""
 
@@ -24,19 +26,22 @@ def lower_combine(problem: Combine, target: Target) -> RoutingPlan:
     batch = -(-problem.choices // batches)
     pieces = max(1, min(PIECES, IN_FLIGHT // batch))
     short = problem.dtype.short
+    ctas = WEIGHTED_CTAS if problem.weighted else CTAS
+    row = ("scale[slots[t, j]] * " if problem.weighted else "") + "y[slots[t, j], :]"
+    weights = (("const float* __restrict__ scale", "weight of each row of y [slots]"),)
     constants = (
         ("kChoices", problem.choices, "rows a token adds up"),
         ("kElements", problem.elements, "elements a piece"),
         ("kPieces", pieces, "pieces a thread"),
         ("kBatch", batch, "rows whose loads are in flight together"),
         ("kThreads", THREADS, "threads a CTA"),
-        ("kCtasPerSm", CTAS, "resident CTAs the compiler makes room for"),
+        ("kCtasPerSm", ctas, "resident CTAs the compiler makes room for"),
     )
     return RoutingPlan(
         entry=problem.entry,
         problem=problem,
         target=target,
-        summary=("out[t, :] is the sum of y[slots[t, j], :] over j, in float32 and in order.",),
+        summary=(f"out[t, :] is the sum of {row} over j, in float32 and in order.",),
         template="routing.cu.jinja",
         threads=THREADS,
         shared_bytes=0,
@@ -65,6 +70,7 @@ def lower_combine(problem: Combine, target: Target) -> RoutingPlan:
             for declaration, note in (
                 ("const Element* __restrict__ y", "rows that experts computed [slots, columns]"),
                 ("const int* __restrict__ slots", "rows of each token [tokens, kChoices]"),
+                *(weights if problem.weighted else ()),
                 ("Element* __restrict__ out", "sums [tokens, columns]"),
                 ("long long y_stride", "row stride of y in elements"),
                 ("long long out_stride", "row stride of out in elements"),

@@ -62,11 +62,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Combine:
-    """out[t] = sum over `choices` slots of rows of `dtype`, `elements` of them in a load."""
+    """out[t] = sum over `choices` slots of rows of `dtype`, `elements` of them in a load; each row
+    times its weight if `weighted`.
+    """
 
     choices: int
     dtype: DType
     elements: int
+    weighted: bool = False
 
     @property
     def piece_bytes(self) -> int:
@@ -76,4 +79,5 @@ class Combine:
     @property
     def entry(self) -> str:
         """The name of the kernel."""
-        return f"combine_{self.choices}_{self.dtype.short}_{self.piece_bytes}b"
+        weighted = "_weighted" if self.weighted else ""
+        return f"combine_{self.choices}_{self.dtype.short}_{self.piece_bytes}b{weighted}"

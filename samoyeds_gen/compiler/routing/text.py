@@ -28,6 +28,10 @@ class RoutingText:
         self._macros = macros
         if isinstance(plan.problem, Step):
             self._words(plan.problem)
+        else:
+            value = "widen(loaded[j][p].each[e])"
+            self.weighted = plan.problem.weighted
+            self.addend = f"__fmul_rn(weight[j], {value})" if self.weighted else value
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.plan, name)

@@ -133,10 +133,10 @@ def _add(
         out, *bounds = expert(tokens[part].to(torch.float64))
         value = factor * out
         places[0].index_add_(0, part, value)
-        for place, bound in zip(places[1:3], bounds, strict=True):
-            reach = factor.abs() * bound
-            reach = reach + EPS * (value.abs() + reach) + TINY
-            place.index_add_(0, part, _rounded(value, reach))
+        reaches = [factor.abs() * bound for bound in bounds]
+        fused, stepwise = (each + EPS * (value.abs() + each) + TINY for each in reaches)
+        places[1].index_add_(0, part, fused)
+        places[2].index_add_(0, part, _rounded(value, stepwise))
         places[3].index_add_(0, part, value.abs() + factor.abs() * bounds[1])
 
 
@@ -157,7 +157,7 @@ class _Expert:
         out, sums = self._product(self.down, value, inner[1])
         magnitude = self.down.abs().T
         fused, stepwise = (each @ magnitude + sums for each in inner)
-        return out, fused, _rounded(out, stepwise)
+        return out, _rounded(out, fused), _rounded(out, stepwise)
 
     def _product(self, weight: Array, x: Array, error: Array | float = 0.0) -> tuple[Array, Array]:
         """x W^T and the error of float32 sums for it, where x itself is off by up to `error`."""

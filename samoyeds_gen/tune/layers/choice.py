@@ -44,7 +44,7 @@ def chosen_kernels(
     """
     config, count = case.config, case.config.experts + shared
     gated = make_ssmm(form, "bfloat16", index="int32", activation="silu", gated=True, grouped=True)
-    down = make_ssmm(form, "bfloat16", scale=True, grouped=True)
+    down = make_ssmm(form, "bfloat16", grouped=True)
     found = []
     for problem, m, k in (
         (gated, 2 * config.inner, config.hidden),
@@ -95,4 +95,5 @@ def _compile_routing(case: Case, target: Target) -> None:
     routing = Routing(config.experts, top, "softmax_topk", False)
     order_of(routing, target, case.tokens, chooses=False, values="float32", index="int64")
     for choices, rows in ((top, case.tokens), (1, case.tokens * top)):
-        order_of_combine(target, "bfloat16", choices, rows, config.hidden, 0)
+        weighted = rows == case.tokens  # else it gathers
+        order_of_combine(target, "bfloat16", choices, rows, config.hidden, 0, weighted=weighted)
