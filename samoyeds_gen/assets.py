@@ -11,6 +11,11 @@ def asset_directory(kind: str) -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent / kind
 
 
+def for_experts(path: Path) -> bool:
+    """Whether a schedule file is for the experts of a layer: the shipped ones' names say so."""
+    return path.stem.startswith("experts_")
+
+
 def find_schedule_file(name: str | Path) -> Path | None:
     """A schedule file by path, else by the name of a shipped one ("ssmm_sm80"); None if neither."""
     path = Path(name)

@@ -8,7 +8,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from samoyeds_gen.check.cases import Case
-from samoyeds_gen.check.strategies import Scope, near
+from samoyeds_gen.check.strategies import CONTENTS, Scope, near
 
 MANY = 67  # experts: three turns of a warp that counts their tiles
 DEEP_STEPS = 6  # tiles of k that drawn problems take: k is what ungrouped problems are drawn for
@@ -40,9 +40,7 @@ def grouped_cases(draw: st.DrawFn, scope: Scope) -> Case:
         chosen,
         order,  # type: ignore[arg-type]
         hidden,
-        draw(st.sampled_from(("integers", "reals", "specials"))),
-        draw(st.sampled_from(("packed", "aligned", "ragged"))),
-        draw(st.integers(0, 999)),
+        *draw(CONTENTS),
         tuple(counts),
     )
 

@@ -9,7 +9,7 @@ from math import prod
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from samoyeds_gen.check.cases import Case
+from samoyeds_gen.check.cases import Case, Rows, Values
 from samoyeds_gen.check.specialised import specialised
 from samoyeds_gen.check.streams import streams
 from samoyeds_gen.compiler import Plan, first_violation
@@ -133,6 +133,14 @@ def near(edges: tuple[int, ...], usual: int, most: int | None = None) -> st.Sear
 _STEPS = st.sampled_from((1, 0, -1, 2, 7))
 
 
+CONTENTS: st.SearchStrategy[tuple[Values, Rows, int]] = st.tuples(
+    st.sampled_from(("integers", "reals", "specials")),
+    st.sampled_from(("packed", "aligned", "ragged")),
+    st.integers(0, 999),
+)
+"""Of a case: its values, how rows lie in memory, and the seed of both."""
+
+
 @st.composite
 def cases(draw: st.DrawFn, scope: Scope) -> Case:
     """Problems for a kernel: sizes from 1 around its edges, every kind of selection and data."""
@@ -155,9 +163,7 @@ def cases(draw: st.DrawFn, scope: Scope) -> Case:
         chosen,
         order,  # type: ignore[arg-type]
         hidden,
-        draw(st.sampled_from(("integers", "reals", "specials"))),
-        draw(st.sampled_from(("packed", "aligned", "ragged"))),
-        draw(st.integers(0, 999)),
+        *draw(CONTENTS),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from samoyeds_gen.assets import asset_directory
+from samoyeds_gen.assets import asset_directory, for_experts
 from samoyeds_gen.cli.console import complain
 from samoyeds_gen.cli.options import DEFAULT_DTYPE, DtypeText, Experts, resolve
 from samoyeds_gen.compiler import (
@@ -103,7 +103,7 @@ def generated_texts(
     Without a format, that of `REPRESENTATIVES`; without a target, the schedule's own. A schedule
     for experts is shown by the two kernels of a layer.
     """
-    if Path(file).stem.startswith("experts_"):
+    if for_experts(Path(file)):
         return expert_texts(file, format or REPRESENTATIVES[0], dtype, target)
     formats = [format] if format else list(REPRESENTATIVES)
     for position, each in enumerate(formats):

@@ -62,7 +62,8 @@ def bench_moe(formats: Sequence[Format], given: LayerRequest) -> None:
     cases = cases_of(configs, parse_tokens(given.tokens), given.routing)
     benching.require_torch("bench", "for its layers and the float64 check")
     about = {**benching.about(given.effort), "suite": "moe"}
-    results = measure_layers(cases, formats, given, _writer(given, about, layer_file))
+    written = _writer(given, about, draw_layers, LayerRow, layers_json)
+    results = measure_layers(cases, formats, given, written)
     print_layers(results)
     _sign(given)
 
@@ -73,7 +74,7 @@ def bench_models(formats: Sequence[Format], given: LayerRequest) -> None:
     models = [model_named(name) for name in given.configs or []] or list(MODELS)
     benching.require_torch("bench", "for its layers and the float64 check")
     about = {**benching.about(given.effort), "suite": "model"}
-    written = _writer(given, about, model_file)
+    written = _writer(given, about, draw_models, ModelRow, models_json)
     print_models(measure_models(model_cases(models), formats, given, written))
     _sign(given)
 
@@ -155,26 +156,6 @@ def measure_models(
         )
 
 
-def layer_file(suffix: str, results: LayerResults, about: dict[str, object]) -> str:
-    """What a file with this suffix holds of the suite moe."""
-    match suffix:
-        case ".svg":
-            return draw_layers(results.rows, title=str(about["gpu"]))
-        case ".csv":
-            return rows_csv(results.rows, LayerRow)
-    return layers_json(results.rows, results.failed, about)
-
-
-def model_file(suffix: str, results: LayerResults, about: dict[str, object]) -> str:
-    """What a file with this suffix holds of the suite model."""
-    match suffix:
-        case ".svg":
-            return draw_models(results.rows, title=str(about["gpu"]))
-        case ".csv":
-            return rows_csv(results.rows, ModelRow)
-    return models_json(results.rows, results.failed, about)
-
-
 def parse_tokens(text: str | None) -> list[int]:
     """Numbers of tokens from "16,128"; those of the suite without a text. Raises TuneError."""
     if text is None:
@@ -190,13 +171,22 @@ def parse_tokens(text: str | None) -> list[int]:
 def _writer(
     given: LayerRequest,
     about: dict[str, object],
-    text: Callable[[str, LayerResults, dict[str, object]], str],
+    draw: Callable[..., str],
+    kind: type,
+    as_json: Callable[..., str],
 ) -> Written:
-    """Writes every file that was asked for."""
+    """Writes every file that was asked for: a picture, rows of a `kind`, or all as JSON."""
 
     def written(results: LayerResults) -> None:
         for path in given.outputs:
-            path.write_text(text(path.suffix, results, about))
+            match path.suffix:
+                case ".svg":
+                    text = draw(results.rows, title=str(about["gpu"]))
+                case ".csv":
+                    text = rows_csv(results.rows, kind)
+                case _:
+                    text = as_json(results.rows, results.failed, about)
+            path.write_text(text)
 
     return written
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import typer
 
 from samoyeds_gen.cli.console import print_table
+from samoyeds_gen.tune.layers.markdown import memory_cells, times
 from samoyeds_gen.tune.layers.memory_rows import MemoryRow, PeakRow
 from samoyeds_gen.tune.layers.model_rows import ModelMean, ModelRow, model_means
 from samoyeds_gen.tune.layers.rows import LayerMean, LayerRow, layer_means
@@ -77,7 +78,7 @@ def print_memory(rows: Sequence[MemoryRow], peaks: Sequence[PeakRow]) -> None:
             ">our tokens",
             ">ratio",
         ),
-        [_memory_cells(row) for row in rows],
+        [memory_cells(row) for row in rows],
     )
     tried = [row for row in rows if row.measured or row.dense_measured]
     if tried:
@@ -110,8 +111,8 @@ def _layer_cells(row: LayerRow) -> tuple[str, ...]:
         "" if row.us_graph is None else f"{row.us_graph:.1f}",
         f"{row.tflops:.0f}",
         f"{row.weight_tbs:.2f}",
-        _times(row.ratio),
-        _times(row.ratio_best),
+        times(row.ratio),
+        times(row.ratio_best),
         f"{row.peak_bytes / 1e6:.1f}",
         f"{row.host_us:.0f}",
     )
@@ -120,7 +121,7 @@ def _layer_cells(row: LayerRow) -> tuple[str, ...]:
 def _layer_mean(mean: LayerMean) -> tuple[str, ...]:
     group = mean.group if mean.routing == "uniform" else f"{mean.group}, {mean.routing}"
     ratios = (mean.ratio, mean.least, mean.ratio_best, mean.least_best)
-    return (group, mean.contender, *map(_times, ratios))
+    return (group, mean.contender, *map(times, ratios))
 
 
 def _model_cells(row: ModelRow) -> tuple[str, ...]:
@@ -130,33 +131,16 @@ def _model_cells(row: ModelRow) -> tuple[str, ...]:
         f"{row.us_eager:.1f}",
         "" if row.us_graph is None else f"{row.us_graph:.1f}",
         f"{row.tokens_per_s:.0f}",
-        _times(row.ratio),
+        times(row.ratio),
         f"{row.held_bytes / 1e6:.0f}",
         f"{row.peak_bytes / 1e6:.1f}",
     )
 
 
 def _model_mean(mean: ModelMean) -> tuple[str, ...]:
-    return mean.group, mean.contender, _times(mean.ratio), _times(mean.least), str(mean.cases)
-
-
-def _memory_cells(row: MemoryRow) -> tuple[str, ...]:
-    shares = (row.share, row.resident_share)
-    return (
-        row.config,
-        str(row.gb),
-        row.format,
-        *(f"{100 * each:.1f} %" for each in shares),
-        str(row.dense_tokens),
-        str(row.tokens),
-        _times(row.tokens_ratio),
-    )
+    return mean.group, mean.contender, times(mean.ratio), times(mean.least), str(mean.cases)
 
 
 def _peak_cells(row: PeakRow) -> tuple[str, ...]:
     peak, formula = row.peak_bytes / 1e6, row.formula_bytes / 1e6
     return row.config, row.contender, str(row.tokens), f"{peak:.1f}", f"{formula:.1f}"
-
-
-def _times(ratio: float | None) -> str:
-    return "" if ratio is None else f"{ratio:.2f}x"

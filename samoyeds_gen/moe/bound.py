@@ -117,13 +117,13 @@ def _mlp(
 
 def _product(form: Format, weight: Array, x: Array, error: Array) -> Bounded:
     """x W^T for weight [m, k] in float32 on matrix units; see reference/bound.py for the terms."""
-    magnitude = (x.abs() + error) @ _over_block(form, weight.abs()).T
+    magnitude = (x.abs() + error) @ over_block(form, weight.abs()).T
     terms = 5 / 8 * form.padded_k(weight.shape[1]) + 8 + 2 * form.blocks(weight.shape[1])
     bound = error @ weight.abs().T + terms * (EPS * magnitude + TINY)
     return Bounded(x @ weight.T, bound)
 
 
-def _over_block(form: Format, magnitudes: Array) -> Array:
+def over_block(form: Format, magnitudes: Array) -> Array:
     """Each row's magnitudes, or with N = 1 those of its block: what the prefix fold sums over."""
     rows = magnitudes.shape[0]
     if form.n != 1 or form.m == 1 or rows % form.m:

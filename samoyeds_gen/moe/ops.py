@@ -10,7 +10,7 @@ from dataclasses import asdict
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from samoyeds_gen.language import Routing
 from samoyeds_gen.moe.backend import Given, backend_of
@@ -116,7 +116,7 @@ def _like_tokens(tokens: Tensor, *_: object) -> Tensor:
     return torch.empty_like(tokens, memory_format=torch.contiguous_format)
 
 
-_define = torch.library.custom_op
+_define = library.custom_op
 
 linear_op = _define("samoyeds_gen::linear", linear, mutates_args=())
 linear_op.register_fake(_like_linear)

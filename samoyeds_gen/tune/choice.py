@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from samoyeds_gen.assets import asset_directory
+from samoyeds_gen.assets import asset_directory, for_experts
 from samoyeds_gen.compiler import first_violation
 from samoyeds_gen.errors import ScheduleError, TuneError
 from samoyeds_gen.formats import Format
@@ -76,9 +76,9 @@ def shipped_schedules(format: Format, dtype: DType) -> tuple[Schedule, ...]:
 
     Those for the experts of a layer are chosen in experts.py.
     """
-    names = sorted(path.stem for path in asset_directory("schedules").glob("*.py"))
-    alone = [name for name in names if not name.startswith("experts_")]
-    return tuple(_loaded(alone, format, dtype))
+    files = asset_directory("schedules").glob("*.py")
+    names = sorted(path.stem for path in files if not for_experts(path))
+    return tuple(_loaded(names, format, dtype))
 
 
 def _loaded(names: Sequence[str], format: Format, dtype: DType) -> Iterator[Schedule]:

@@ -5,17 +5,15 @@ store nothing; a first row of the first expert other than offsets[0], which is 0
 table behind the last expert, up to its end.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import faults
 from faults import BOUNDS, CROOKED, DIVERGENT, RACE, RAW, UNWRITTEN, VALUE
+from hopper_faults import smallest
 
-from samoyeds_gen.check import Subject
 from samoyeds_gen.check.trial import OVERWRITTEN
 from samoyeds_gen.formats import Format
-from samoyeds_gen.language import load_schedule, make_ssmm, target_named
-from samoyeds_gen.language.layouts import swizzle_for_row
-from samoyeds_gen.language.schedule import Epilogue, Overlap, Stationary, Tile, Warps
 
 
 @dataclass(frozen=True)
@@ -25,27 +23,7 @@ class Fault(faults.Fault):
     subject: str = "experts"
 
 
-def _subject(
-    fold: str, format: Format, *, n: int = 16, fragments: int = 0, slices: int = 8, **problem
-) -> Subject:
-    """A kernel of two consumers with the smallest tile, a ring of two and tile rows in pairs."""
-    k = 64
-    made = make_ssmm(format, "bfloat16", grouped=True, **problem)
-    base = load_schedule("ssmm_sm90", format, made.dtype)
-    rows = format.m if fold == "prefix" and not format.plain else 1
-    schedule = replace(
-        base,
-        tile=Tile(128 * rows, n, k),
-        warps=Warps(8, 1),
-        pack=replace(base.pack, data="fragment" if fragments else "rows"),
-        layout=replace(base.layout, weight="linear" if fragments else swizzle_for_row(k).name),
-        stationary=Stationary(fold, weight="registers" if fragments else "shared"),
-        pipeline=replace(base.pipeline, stages=2, fragments=fragments or 2),
-        overlap=Overlap(1, False),
-        epilogue=Epilogue(slices),
-        raster=replace(base.raster, group=2),
-    )
-    return Subject(schedule, made, target_named("sm_90a"))
+_subject = partial(smallest, grouped=True, group=2)  # tile rows in pairs
 
 
 SUBJECTS = {

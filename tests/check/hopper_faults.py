@@ -33,7 +33,7 @@ class Fault(faults.Fault):
     subject: str = "prefix"
 
 
-def _subject(
+def smallest(
     fold: str,
     format: Format,
     *,
@@ -46,9 +46,14 @@ def _subject(
     fragments: int = 0,
     ahead: bool = False,
     skew: int = 0,
+    slices: int = 8,
+    group: int | None = None,
     **problem,
 ) -> Subject:
-    """A kernel of two consumers with the smallest tile and a ring of two."""
+    """A kernel of two consumers with the smallest tile and a ring of two.
+
+    Tile rows are walked by `group`, else one by one where fragments are streamed.
+    """
     made = make_ssmm(format, "bfloat16", **problem)
     base = load_schedule("ssmm_sm90", format, made.dtype)
     rows = format.m if fold == "prefix" and not format.plain else 1
@@ -63,24 +68,24 @@ def _subject(
         overlap=Overlap(split, turns, ahead, skew),
         cluster=Cluster(cluster),
         split=Split(pieces),
-        epilogue=Epilogue(8),
-        raster=replace(base.raster, group=1) if fragments else base.raster,
+        epilogue=Epilogue(slices),
+        raster=replace(base.raster, group=group or (1 if fragments else base.raster.group)),
     )
     return Subject(schedule, made, target_named("sm_90a"))
 
 
 SUBJECTS = {
-    "prefix": _subject("prefix", Format(1, 2, 32), bias=True, scale=True),
-    "spans": _subject("prefix", Format(1, 2, 128)),
-    "split": _subject("prefix", Format(1, 2, 64), split=2, turns=True),
-    "wide": _subject("expand", Format(1, 1, 32), k=128),
-    "expand": _subject("expand", Format(2, 4, 16)),
-    "gather": _subject("prefix", Format(1, 2, 64), index="int32", bias=True),
-    "cluster": _subject("prefix", Format(1, 2, 64), cluster=2),
-    "pieces": _subject("prefix", Format(1, 2, 32), pieces=2, bias=True),
-    "fragments": _subject("expand", Format(1, 1, 32), fragments=2),
-    "ahead": _subject("expand", Format(1, 1, 32), ahead=True),
-    "skew": _subject("prefix", Format(1, 2, 64), skew=1),
+    "prefix": smallest("prefix", Format(1, 2, 32), bias=True, scale=True),
+    "spans": smallest("prefix", Format(1, 2, 128)),
+    "split": smallest("prefix", Format(1, 2, 64), split=2, turns=True),
+    "wide": smallest("expand", Format(1, 1, 32), k=128),
+    "expand": smallest("expand", Format(2, 4, 16)),
+    "gather": smallest("prefix", Format(1, 2, 64), index="int32", bias=True),
+    "cluster": smallest("prefix", Format(1, 2, 64), cluster=2),
+    "pieces": smallest("prefix", Format(1, 2, 32), pieces=2, bias=True),
+    "fragments": smallest("expand", Format(1, 1, 32), fragments=2),
+    "ahead": smallest("expand", Format(1, 1, 32), ahead=True),
+    "skew": smallest("prefix", Format(1, 2, 64), skew=1),
 }
 
 FULL = "mbarrier_wait(full(), phase);"

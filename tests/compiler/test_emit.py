@@ -46,6 +46,8 @@ def test_one_concrete_kernel(plan):
     text = emit(plan)
     assert text.count("__global__") == 1
     assert plan.entry in text
+    # An include or a C++ template would hide code that is not in the file; the last two words are
+    # what a template prints for something left open or a value that was never set.
     for word in ("#include", "template<", "template <", "if constexpr", "#if", "TODO", "None"):
         assert word not in text, word
 

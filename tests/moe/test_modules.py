@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from safetensors.torch import load_file, save_file
+from torch import library
 
 import samoyeds_gen as sg
 from samoyeds_gen.errors import ModelError
@@ -188,7 +189,7 @@ def test_operators_are_what_they_claim_to_be(monkeypatch):
         (ops.linear, (tokens[:, :32].contiguous(), stored.data, stored.numbers(), None)),
     )
     for op, arguments in calls:
-        torch.library.opcheck(op.default, arguments)
+        library.opcheck(op.default, arguments)
 
 
 def test_compiled_layers_have_no_graph_breaks():

@@ -110,7 +110,7 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
     s, g = plan.schedule, plan.geometry
     chunks = g.token_chunks
     groups = ("kTokenGroups", -(-s.tile.n // 32), "groups of 32 tokens a tile")
-    held = g.holds_words and (plan.problem.scale or g.gathered)
+    held = g.spare and (plan.problem.scale or g.gathered)
     metadata = ("kMetadataBytes", g.metadata_bytes, "of which metadata")
     rows = [] if g.fragment_buffers else _weight_ring(plan)
     rows += [

@@ -35,8 +35,10 @@ class SpecialisedGeometry(Geometry):
     `word_bytes` those of one warpgroup's metadata and fold words. `outputs` are the output features
     of a warp, in `row_groups` groups of 8 rows. `parts_bytes` hold the parts that a CTA receives
     when k is split. `fragment_buffers` stages of weight are in flight to registers; 0 where weight
-    goes through the ring. `spare`: consumers have registers to spare beside a tile's sums;
-    `crowded`: their activation may need more than there are.
+    goes through the ring. `spare`: consumers have registers to spare beside a tile's sums; they
+    then hold the scales and names of its tokens, are told where it lies, and its first products
+    begin the sums, which are zeros before otherwise. `crowded`: an activation may need more
+    registers than there are.
     """
 
     consumers: int
@@ -69,16 +71,6 @@ class SpecialisedGeometry(Geometry):
     row_groups: int
     spare: bool
     crowded: bool
-
-    @property
-    def holds_words(self) -> bool:
-        """Whether a consumer holds the scales and names of its tile's tokens."""
-        return self.spare
-
-    @property
-    def sums_begin(self) -> bool:
-        """Whether a tile's first products begin its sums, which are zeros before where not."""
-        return self.spare
 
     @property
     def places_told(self) -> bool:

@@ -217,7 +217,7 @@ def _block(plan: SpecialisedPlan, block: int, steps: tuple[int, ...]) -> list[Op
             which = "stage before" if ahead else "stage"
             ops.append(Release(f"release the {which}", cluster=g.cluster, late=ahead))
         if g.fold == "prefix":
-            begins = g.sums_begin and block == 0
+            begins = g.spare and block == 0
             text = f"add prefix sums, part {part}"
             ops.append(AddPrefix(text, part=part, block=block, begins=begins))
     return ops

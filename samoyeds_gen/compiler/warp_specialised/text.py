@@ -54,6 +54,8 @@ class SpecialisedText(KernelText):
         row = "group * kRasterGroup + in_group % group_rows"
         self.tile_m = f"({row}) * kCluster + rank" if self.clustered else row
         self._name_rows(plan)
+        self._name_stores(plan)
+        self._name_places(plan)
         self.tokens_here = "kTileN - first" if self.split else "kPartTokens - in_part"
         self.boxed_tokens = "" if g.gathered else " + kTokenStage"
         self.wgmma = "wgmma_sp_shared" if self.weight_shared else "wgmma_sp_registers"
@@ -70,13 +72,11 @@ class SpecialisedText(KernelText):
         own = "m" if direct else "m / kFormatM * kFormatN"
         self.first_stored_row = f"expert * ({own}) + {stored}" if problem.grouped else stored
         # A warp that has registers for its tile's scales and names loads them all at once.
-        holds = plan.geometry.holds_words
+        holds = plan.geometry.spare
         self.held_scale, self.held_names = problem.scale and holds, self.gathered and holds
         self.held_words = self.held_scale or self.held_names
         self.lost = FLOAT32.nan
         self.late_scale, self.late_names = problem.scale and not holds, self.gathered and not holds
-        self._name_stores(plan)
-        self._name_places(plan)
 
     def _name_places(self, plan: SpecialisedPlan) -> None:
         """Where a tile lies: numbers that the producer tells the consumers."""
@@ -86,7 +86,7 @@ class SpecialisedText(KernelText):
         self.place_type, self.place_numbers = f"int{len(fields)}", ", ".join(fields)
         axes = zip(fields, "xyzw", strict=False)
         self.place_reads = tuple(f"{field} = place.{axis};" for field, axis in axes)
-        self.sums_zero = "" if plan.geometry.sums_begin else " = {}"
+        self.sums_zero = "" if plan.geometry.spare else " = {}"
         tiles = plan.geometry.tiles_per_block
         self.first_block = "tile_k == 0" if tiles == 1 else "tile_k < kTilesPerBlock"
 
@@ -164,7 +164,7 @@ class SpecialisedText(KernelText):
 
     def matrix_step(self, op: Issue, step: MatrixStep) -> str:
         """The call of one matrix step."""
-        first = self.plan.geometry.sums_begin and step.index == 0
+        first = self.plan.geometry.spare and step.index == 0
         add = "tile_k > 0" if first else "1"
         return self.macro(self.wgmma)(op=op, step=step, add=add).strip("\n")
 

@@ -14,6 +14,7 @@ from samoyeds_gen.formats import Format
 from samoyeds_gen.formats.arrays import Array
 from samoyeds_gen.moe.bench.routings import Batch
 from samoyeds_gen.moe.bench.weights import Mlp
+from samoyeds_gen.moe.bound import over_block
 from samoyeds_gen.reference.activations import activation_of
 from samoyeds_gen.reference.bound import ACTIVATION_STEPS, EPS, TINY
 
@@ -161,7 +162,7 @@ class _Expert:
 
     def _product(self, weight: Array, x: Array, error: Array | float = 0.0) -> tuple[Array, Array]:
         """x W^T and the error of float32 sums for it, where x itself is off by up to `error`."""
-        magnitude = (x.abs() + error) @ _over_block(self.form, weight.abs()).T
+        magnitude = (x.abs() + error) @ over_block(self.form, weight.abs()).T
         return x @ weight.T, self._terms(weight) * (EPS * magnitude + TINY)
 
     def _terms(self, weight: Array) -> float:
@@ -186,12 +187,3 @@ def _gated(gate: Array, gate_bound: Array, up: Array, up_bound: Array, *, stepwi
 def _rounded(value: Array, bound: Array) -> Array:
     """The bound once the value is rounded to bfloat16."""
     return bound + UNIT * (value.abs() + bound) + SMALLEST
-
-
-def _over_block(form: Format, magnitudes: Array) -> Array:
-    """Each row's magnitudes, or with N = 1 those of its block: what the prefix fold sums over."""
-    rows = magnitudes.shape[0]
-    if form.n != 1 or form.m == 1 or rows % form.m:
-        return magnitudes
-    summed = magnitudes.unflatten(0, (-1, form.m)).sum(1)
-    return summed.repeat_interleave(form.m, 0)

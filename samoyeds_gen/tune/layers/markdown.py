@@ -52,7 +52,7 @@ def layers_markdown(rows: Sequence[LayerRow], about: dict[str, Any]) -> str:
             each.group,
             each.routing,
             each.contender,
-            *map(_times, (each.ratio_best, each.least_best, each.ratio, each.least)),
+            *map(times, (each.ratio_best, each.least_best, each.ratio, each.least)),
         )
         for each in layer_means(rows)
         if each.contender != ANCHOR
@@ -85,14 +85,14 @@ def models_markdown(rows: Sequence[ModelRow], about: dict[str, Any]) -> str:
             row.contender,
             f"{row.us:.1f}",
             f"{row.tokens_per_s:.0f}",
-            _times(row.ratio),
+            times(row.ratio),
             f"{row.held_bytes / MEGA:.0f}",
             f"{row.peak_bytes / MEGA:.1f}",
         )
         for row in rows
     ]
     means = [
-        (each.group, each.contender, _times(each.ratio), _times(each.least), str(each.cases))
+        (each.group, each.contender, times(each.ratio), times(each.least), str(each.cases))
         for each in model_means(rows)
         if each.contender != ANCHOR
     ]
@@ -109,20 +109,26 @@ def memory_markdown(rows: Sequence[MemoryRow], about: dict[str, Any]) -> str:
     head = ("layer", "GB", "format", "stored", "in memory", "dense", "ours", "ratio")
     lines = []
     for row in rows:
-        shares = (row.share, row.resident_share)
-        cells = (
-            row.config,
-            str(row.gb),
-            row.format,
-            *(f"{100 * each:.1f} %" for each in shares),
-            str(row.dense_tokens),
-            str(row.tokens),
-            _times(row.tokens_ratio),
+        lines.append(
+            (*memory_cells(row), row.dense_measured, row.measured) if tried else memory_cells(row)
         )
-        lines.append((*cells, row.dense_measured, row.measured) if tried else cells)
     table = _table((*head, "dense did", "ours did") if tried else head, lines)
     how = _made(about) if tried else f"By formula alone, for one {about.get('gpu')}.\n"
     return "\n".join([table, how])
+
+
+def memory_cells(row: MemoryRow) -> tuple[str, ...]:
+    """A layer, a memory and a format; the shares of dense bytes; the tokens that fit."""
+    shares = (row.share, row.resident_share)
+    return (
+        row.config,
+        str(row.gb),
+        row.format,
+        *(f"{100 * each:.1f} %" for each in shares),
+        str(row.dense_tokens),
+        str(row.tokens),
+        times(row.tokens_ratio),
+    )
 
 
 def _by_tokens(rows: Sequence[LayerRow], cell: Any) -> str:
@@ -137,7 +143,7 @@ def _by_tokens(rows: Sequence[LayerRow], cell: Any) -> str:
 
 
 def _time_cell(row: LayerRow) -> str:
-    ratios = ", ".join(_times(each) or "-" for each in (row.ratio_best, row.ratio))
+    ratios = ", ".join(times(each) or "-" for each in (row.ratio_best, row.ratio))
     return f"{row.us:.1f} ({ratios})"
 
 
@@ -161,5 +167,6 @@ def _made(about: dict[str, Any]) -> str:
     )
 
 
-def _times(ratio: float | None) -> str:
+def times(ratio: float | None) -> str:
+    """A ratio as it stands in a table; nothing for none."""
     return NOTHING if ratio is None else f"{ratio:.2f}x"

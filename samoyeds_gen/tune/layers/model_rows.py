@@ -5,9 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from samoyeds_gen.tune.layers.best import ANCHOR
 from samoyeds_gen.tune.layers.models import ModelCase
-from samoyeds_gen.tune.layers.rows import LayerContender, LayerFailure, timing_that_counts
+from samoyeds_gen.tune.layers.rows import (
+    LayerContender,
+    LayerFailure,
+    figures_of,
+    timing_that_counts,
+)
 from samoyeds_gen.tune.results import geometric_mean
 from samoyeds_gen.tune.timing import Timing
 
@@ -79,36 +83,18 @@ def model_rows(
 ) -> list[ModelRow]:
     """The rows of one call; `timings` by (name, "eager" or "graph")."""
     taken = {each.name: timing_that_counts(each, timings) for each in contenders}
-    anchor = taken.get(ANCHOR)
-    rows = []
-    for each in contenders:
-        timing, graph = taken[each.name], timings.get((each.name, "graph"))
-        us = timing.median_us
-        row = ModelRow(
+    return [
+        ModelRow(
             group=case.group,
             config=case.config.name,
             call=case.call,
             tokens=case.tokens,
             cache=case.cache,
-            contender=each.name,
-            kind="ours" if each.ours else "peer",
-            format=each.format,
-            us=us,
-            us_eager=timings[each.name, "eager"].median_us,
-            us_graph=graph.median_us if graph else None,
-            least_us=timing.least_us,
-            most_us=timing.most_us,
-            replay=each.replay,
-            tokens_per_s=case.tokens / us * 1e6,
-            ratio=anchor.median_us / us if anchor else None,
-            held_bytes=each.held_bytes,
-            peak_bytes=each.peak_bytes,
-            host_us=each.host_us,
-            worst=each.worst,
-            relative=each.relative,
+            tokens_per_s=case.tokens / taken[each.name].median_us * 1e6,
+            **figures_of(each, taken, timings),
         )
-        rows.append(row)
-    return rows
+        for each in contenders
+    ]
 
 
 def model_means(rows: Sequence[ModelRow]) -> list[ModelMean]:

@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Final
+from typing import Any, Final
 
 from samoyeds_gen.tune.layers.best import ANCHOR, Best
 from samoyeds_gen.tune.layers.configs import Case
@@ -142,8 +142,7 @@ def layer_rows(
     config = case.config
     rows = []
     for each in contenders:
-        timing, graph = taken[each.name], timings.get((each.name, "graph"))
-        us = timing.median_us
+        us = taken[each.name].median_us
         row = LayerRow(
             group=case.group,
             config=config.name,
@@ -153,34 +152,49 @@ def layer_rows(
             top=config.top,
             tokens=case.tokens,
             routing=case.routing,
-            contender=each.name,
-            kind="ours" if each.ours else "peer",
-            format=each.format,
             schedules=each.schedules,
-            us=us,
-            us_eager=timings[each.name, "eager"].median_us,
-            us_graph=graph.median_us if graph else None,
-            least_us=timing.least_us,
-            most_us=timing.most_us,
-            replay=each.replay,
             tflops=config.operations(case.tokens) / us * 1e-6,
             weight_tbs=each.weight_bytes / us * 1e-6,
-            ratio=anchor.median_us / us if anchor else None,
             ratio_best=best_us / us if best_us else None,
             best=best.peer if best and best_us else "",
             best_us=best_us,
             weight_bytes=each.weight_bytes,
-            held_bytes=each.held_bytes,
             share=each.held_bytes / config.dense_bytes,
-            peak_bytes=each.peak_bytes,
-            host_us=each.host_us,
             experts_hit=each.experts_hit,
             rotated=each.rotated,
-            worst=each.worst,
-            relative=each.relative,
+            **figures_of(each, taken, timings),
         )
         rows.append(row)
     return rows
+
+
+def figures_of(
+    each: LayerContender,
+    taken: Mapping[str, Timing],
+    timings: Mapping[tuple[str, str], Timing],
+) -> dict[str, Any]:
+    """What every row says of a contender: who it is, its times, memory and errors.
+
+    `taken` has the timing that counts of each contender, of whom one may be the anchor.
+    """
+    timing, graph, anchor = taken[each.name], timings.get((each.name, "graph")), taken.get(ANCHOR)
+    return {
+        "contender": each.name,
+        "kind": "ours" if each.ours else "peer",
+        "format": each.format,
+        "us": timing.median_us,
+        "us_eager": timings[each.name, "eager"].median_us,
+        "us_graph": graph.median_us if graph else None,
+        "least_us": timing.least_us,
+        "most_us": timing.most_us,
+        "replay": each.replay,
+        "ratio": anchor.median_us / timing.median_us if anchor else None,
+        "held_bytes": each.held_bytes,
+        "peak_bytes": each.peak_bytes,
+        "host_us": each.host_us,
+        "worst": each.worst,
+        "relative": each.relative,
+    }
 
 
 def timing_that_counts(each: LayerContender, timings: Mapping[tuple[str, str], Timing]) -> Timing:

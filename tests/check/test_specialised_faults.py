@@ -1,0 +1,53 @@
+"""Every seeded fault of the warp-specialised pipeline makes the check fail, with kind and place.
+
+Of its products with one weight (hopper_faults.py), and with those of several experts.
+"""
+
+import grouped_faults
+import hopper_faults
+import pytest
+from faults import faulty
+from test_faults import require_found
+
+from samoyeds_gen.check import Failure
+from samoyeds_gen.check.search import search
+
+TABLES = (hopper_faults, grouped_faults)
+EXAMPLES = {hopper_faults: 24, grouped_faults: 16}
+LEAST = {hopper_faults: 24, grouped_faults: 20}  # faults of the default tests
+SUBJECTS = [(table, name) for table in TABLES for name in table.SUBJECTS]
+
+
+def of_tables(which):
+    """Faults with the kernels they are of."""
+    return [
+        pytest.param(fault, table.SUBJECTS[fault.subject], id=fault.name.replace(" ", "-"))
+        for table in TABLES
+        for fault in getattr(table, which)
+    ]
+
+
+@pytest.mark.parametrize(("table", "name"), SUBJECTS, ids=[name for _, name in SUBJECTS])
+def test_unedited_kernels_pass(table, name):
+    subject = table.SUBJECTS[name]
+    outcome = search(faulty(None, subject), examples=EXAMPLES[table])
+    assert outcome.found is None, str(Failure(subject, "cpu", *outcome.found))
+    assert outcome.examples == EXAMPLES[table]
+
+
+@pytest.mark.parametrize(("fault", "subject"), of_tables("FAULTS"))
+def test_fault_is_found(fault, subject):
+    require_found(fault, subject, shrinks=2)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("fault", "subject"), of_tables("MORE_FAULTS"))
+def test_other_fault_is_found(fault, subject):
+    require_found(fault, subject, shrinks=2)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=["hopper", "grouped"])
+def test_faults_have_distinct_names(table):
+    names = [fault.name for fault in (*table.FAULTS, *table.MORE_FAULTS)]
+    assert len(set(names)) == len(names) >= 75
+    assert len(table.FAULTS) >= LEAST[table]
