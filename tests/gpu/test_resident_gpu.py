@@ -26,7 +26,7 @@ HOSTED = ("metadata", "indices", "header")
 def resident():
     """Bytes that torch and this package hold on the GPU; packed words are not torch's."""
     gc.collect()
-    ours = (each.nbytes for each in gc.get_objects() if isinstance(each, DeviceBuffer))
+    ours = (each.nbytes for each in gc.get_objects() if type(each) is DeviceBuffer)
     return torch.cuda.memory_allocated() + sum(ours)
 
 

@@ -14,8 +14,10 @@ from samoyeds_gen.tune.timing import Launch, Timed
 HOST_CALLS = 20
 """Calls between two looks at the clock: few enough that the GPU's queue does not fill."""
 
-SMALL = 2**19
-"""Bytes of blocks that the allocator takes from pages of their own; poisoned apart."""
+LARGE, LEAST = 2**21, 2**9
+"""Bytes of blocks: those of at least the one, and smaller ones, lie in pages of their own, where
+the allocator rounds to the other.
+"""
 
 
 def give_back() -> None:
@@ -25,20 +27,29 @@ def give_back() -> None:
 
 
 def peak_bytes(call: Callable[[], Array]) -> int:
-    """The most bytes that torch holds during a call beyond those before it and its result's."""
+    """The most bytes that torch holds during a call beyond those before it, result included."""
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    out = call()
+    call()
     torch.cuda.synchronize()
-    return max(0, int(torch.cuda.max_memory_allocated()) - int(before) - int(out.nbytes))
+    return int(torch.cuda.max_memory_allocated()) - int(before)
 
 
 def poison(nbytes: int) -> None:
-    """Leave NaN in the memory that the next allocations of up to `nbytes` in all are given."""
+    """Leave NaN in the memory that the next allocations of up to `nbytes` in all are given.
+
+    Blocks of every size are taken until torch has to ask for more memory, which leaves no gap.
+    """
     torch.cuda.empty_cache()
-    held = [torch.full((nbytes + 2**21,), 255, dtype=torch.uint8, device="cuda")]
-    held += [torch.full((SMALL,), 255, dtype=torch.uint8, device="cuda") for _ in range(8)]
+    held = []
+    for largest, least in ((nbytes + 2 * LARGE, LARGE), (LARGE // 2, LEAST)):
+        size = largest
+        while size >= least:
+            before = torch.cuda.memory_reserved()
+            while torch.cuda.memory_reserved() == before:
+                held.append(torch.full((size,), 255, dtype=torch.uint8, device="cuda"))
+            size //= 2
     del held
 
 

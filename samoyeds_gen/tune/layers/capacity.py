@@ -32,10 +32,10 @@ ALLOWANCE: Final = GB
 MOST_TOKENS: Final = 2**24
 BYTES: Final = {"bfloat16": 2, "float16": 2, "uint32": 4, "uint8": 1}
 FORMULA: Final = (
-    "weights of one layer + inputs and output (tokens, chosen experts int64, weights float32) + "
-    "intermediate arrays <= memory - 1 GB. Ours: routing, the gated intermediate and a row a "
-    "choice. grouped_mm: sorted order, and the larger of chosen tokens with gate and up, and gate "
-    "and up with the gated intermediate"
+    "weights of one layer + inputs (tokens, chosen experts int64, weights float32) + what a call "
+    "holds at most <= memory - 1 GB. Ours: routing, the gated intermediate, a row a choice, and "
+    "the output. grouped_mm: sorted order, and the largest of chosen tokens with gate and up, gate "
+    "and up with the gated intermediate, that with a row a choice, and this with the output"
 )
 
 
@@ -56,17 +56,19 @@ class Held:
 
 
 def dense_activation(config: LayerConfig, tokens: int) -> int:
-    """Bytes of the grouped peer's intermediate arrays where most are alive.
+    """Bytes of the grouped peer's intermediate arrays and output where most are alive.
 
     With S = tokens * top rows: sorted keys and order 10 S, and the largest of chosen tokens 2 S H
-    with gate and up 4 S I, those with the gated intermediate 2 S I, and that with its product.
+    with gate and up 4 S I, those with the gated intermediate 2 S I, that with its product 2 S H,
+    and this with its places 8 S and the output.
     """
     rows, h, i = tokens * config.top, config.hidden, config.inner
-    return 10 * rows + max(2 * rows * h + 4 * rows * i, 6 * rows * i, 2 * rows * (h + i))
+    end = 2 * rows * h + 8 * rows + 2 * tokens * h
+    return 10 * rows + max(2 * rows * h + 4 * rows * i, 6 * rows * i, 2 * rows * (h + i), end)
 
 
 def sparse_activation(config: LayerConfig, tokens: int) -> int:
-    """Bytes of our call's intermediate arrays: `ExpertsCall.workspace_bytes` of the layer.
+    """Bytes of our call's output and intermediate arrays, `ExpertsCall.workspace_bytes`.
 
     Tokens that are packed for the first product lie where the rows of the second one will.
     """
@@ -76,12 +78,13 @@ def sparse_activation(config: LayerConfig, tokens: int) -> int:
     if tokens > min(SORT_ALONE, MOST_ALONE):
         arrays.append(4 * -(-tokens // chunk_of(tokens)) * config.experts)
     arrays += [2 * rows * config.inner, 2 * rows * config.hidden]
-    return sum(-(-each // ALIGNMENT) * ALIGNMENT for each in arrays)
+    workspace = sum(-(-each // ALIGNMENT) * ALIGNMENT for each in arrays)
+    return workspace + 2 * tokens * config.hidden
 
 
 def given_bytes(config: LayerConfig, tokens: int) -> int:
-    """Bytes of a call's inputs and output."""
-    return tokens * (4 * config.hidden + 12 * config.top)
+    """Bytes of a call's inputs."""
+    return tokens * (2 * config.hidden + 12 * config.top)
 
 
 def held(config: LayerConfig, form: Format, tokens: int, machine: Machine) -> Held:

@@ -75,7 +75,7 @@ def memory_rows(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeakRow:
-    """Measured beside formula: `peak_bytes` of a call beyond inputs, weights and output."""
+    """Measured beside formula: `peak_bytes` of a call beyond inputs and weights."""
 
     config: str
     contender: str

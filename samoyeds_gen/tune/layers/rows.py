@@ -25,7 +25,7 @@ class LayerContender:
     """One layer, checked and ready to be timed; `graph` None where it cannot be captured.
 
     `weight_bytes` is what a call streams of the experts it meets, `held_bytes` what the weights of
-    all take, `peak_bytes` the most memory of a call beyond inputs, weights and output; `host_us`
+    all take, `peak_bytes` the most memory of a call beyond inputs and weights; `host_us`
     what a call takes of the host. `worst` is the largest error in units of its bound, `relative`
     the norm of the error over that of the output.
     """
