@@ -2,7 +2,7 @@
 
 from samoyeds_gen.kernel.arguments import Call, describe_call
 from samoyeds_gen.kernel.choice import Choice, given
-from samoyeds_gen.kernel.experts import ExpertsCall
+from samoyeds_gen.kernel.experts import ExpertsCall, RowsCall
 from samoyeds_gen.kernel.grouped import GroupedKernel, compile_grouped, grouped_kernel
 from samoyeds_gen.kernel.kernel import (
     Device,
@@ -25,6 +25,7 @@ __all__ = [
     "GroupedKernel",
     "Kernel",
     "RoutingKernel",
+    "RowsCall",
     "Variant",
     "build_variant",
     "choose_target",

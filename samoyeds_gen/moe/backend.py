@@ -4,7 +4,7 @@ Decides the steps' arrays; `on_reference` computes them on a CPU, `on_kernels` w
 kernels on a GPU.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
@@ -30,6 +30,13 @@ class Given(NamedTuple):
     experts: Array | None = None
     weights: Array | None = None
     shared_weight: Array | None = None
+
+
+class Prepared(NamedTuple):
+    """`call(arrays)` makes a layer call with these tensors, or with others like them."""
+
+    call: Callable[[Mapping[str, Array]], Array]
+    arrays: dict[str, Array]
 
 
 class Backend(Protocol):
@@ -72,7 +79,7 @@ class Backend(Protocol):
     def combine(self, y: Array, routed: Routed) -> Array:
         """Sum of each token's rows times their weights: y [slots, h] -> [T, h], in float32."""
 
-    def layer(
+    def prepared(
         self,
         routing: Routing,
         tokens: Array,
@@ -81,8 +88,25 @@ class Backend(Protocol):
         down: SparseWeight,
         activation: str,
         gated: bool,
-    ) -> Array:
-        """All of it: tokens [T, k] -> [T, k]. `up` and `down` are stacks of all experts."""
+    ) -> Prepared | None:
+        """All steps of a layer call at once, for a backend and tensors that have such a thing."""
+
+
+def layer(
+    backend: Backend,
+    routing: Routing,
+    tokens: Array,
+    given: Given,
+    up: SparseWeight,
+    down: SparseWeight,
+    activation: str,
+    gated: bool,
+) -> Array:
+    """All of it: tokens [T, k] -> [T, k]. `up` and `down` are stacks of all experts."""
+    found = backend.prepared(routing, tokens, given, up, down, activation, gated)
+    if found is not None:
+        return found.call(found.arrays)
+    return step_by_step(backend, routing, tokens, given, up, down, activation, gated)
 
 
 def step_by_step(
@@ -95,7 +119,7 @@ def step_by_step(
     activation: str,
     gated: bool,
 ) -> Array:
-    """`Backend.layer` by the other steps."""
+    """`layer` by the steps."""
     if given.logits is not None:
         routed = backend.route(routing, given.logits, given.bias, given.shared_weight)
     else:

@@ -13,7 +13,8 @@ from samoyeds_gen.formats import SparseWeight, gate_block, interleave_rows, stac
 from samoyeds_gen.formats.arrays import Array
 from samoyeds_gen.language import Routing
 from samoyeds_gen.moe import ops
-from samoyeds_gen.moe.backend import Given, backend_of
+from samoyeds_gen.moe.again import Again
+from samoyeds_gen.moe.backend import Given, backend_of, step_by_step
 from samoyeds_gen.moe.linear import check_pair, dense_mlp, like, refuse_training, rows_of
 from samoyeds_gen.moe.stored import KeepsTypes, StoredWeight
 
@@ -55,6 +56,7 @@ class SparseExperts(KeepsTypes):
         self.gated = gated
         self.up_proj = StoredWeight(up)
         self.down_proj = StoredWeight(down)
+        self._again: Again | None = None
 
     @classmethod
     def of(
@@ -91,7 +93,10 @@ class SparseExperts(KeepsTypes):
         shared_weight: Array | None = None,
     ) -> Array:
         """See the class."""
-        up, down = self.up_proj, self.down_proj
+        up = self.up_proj
+        given = Given(None, None, chosen, weights, shared_weight)
+        if (again := self._repeated(tokens, given, None)) is not None:
+            return again
         rows = rows_of(tokens, up.shape[1], up.data)
         self._check(rows, chosen, weights, shared_weight)
         refuse_training("weights", weights)
@@ -101,9 +106,7 @@ class SparseExperts(KeepsTypes):
             )
         else:
             rule = ops.sorting(self.count, chosen.shape[1], self.shared)
-            given = Given(None, None, chosen, weights, shared_weight)
-            ends = (up.sparse(), down.sparse(), self.activation, self.gated)
-            y = backend_of(rows.device).layer(rule, rows, given, *ends)
+            y = self._layer(rule, rows, given, None)
         return like(y, tokens)
 
     def routed(
@@ -120,16 +123,17 @@ class SparseExperts(KeepsTypes):
         `bias` float32 [count] is given where the routing has one. `rule` is `ops.spelled(routing)`,
         for those who are traced and cannot spell.
         """
-        up, down = self.up_proj, self.down_proj
+        up = self.up_proj
+        given = Given(logits, bias, None, None, shared_weight)
+        if (again := self._repeated(tokens, given, routing)) is not None:
+            return again
         rows = rows_of(tokens, up.shape[1], up.data)
         refuse_training("logits", logits)
         if ops.traced(rows):
             rule = ops.spelled(routing) if rule is None else rule
             y = ops.routed_experts_op(rows, logits, bias, shared_weight, rule, *self._weights())
         else:
-            given = Given(logits, bias, None, None, shared_weight)
-            ends = (up.sparse(), down.sparse(), self.activation, self.gated)
-            y = backend_of(rows.device).layer(routing, rows, given, *ends)
+            y = self._layer(routing, rows, given, routing)
         return like(y, tokens)
 
     def dense(self, expert: int) -> tuple[Array | None, Array, Array]:
@@ -159,6 +163,25 @@ class SparseExperts(KeepsTypes):
             self.activation,
             self.gated,
         )
+
+    def _repeated(self, tokens: Array, given: Given, rule: Routing | None) -> Array | None:
+        """The result, where the launches of the call before serve this one too."""
+        again = self._again
+        if again is None or ops.traced(tokens):
+            return None
+        weights = (self.up_proj.sparse(), self.down_proj.sparse())
+        return again((tokens, *given), rule, weights)
+
+    def _layer(self, rule: Routing, rows: Array, given: Given, asked: Routing | None) -> Array:
+        """Make the call, and keep its launches for the next one."""
+        backend = backend_of(rows.device)
+        weights = (self.up_proj.sparse(), self.down_proj.sparse())
+        found = backend.prepared(rule, rows, given, *weights, self.activation, self.gated)
+        if found is None:
+            return step_by_step(backend, rule, rows, given, *weights, self.activation, self.gated)
+        again = Again(found, (rows, *given), asked, weights)
+        self._again = again if again.whole else None
+        return found.call(found.arrays)
 
     def _check(
         self, rows: Array, chosen: Array, weights: Array, shared_weight: Array | None

@@ -12,11 +12,11 @@ import torch
 from samoyeds_gen.errors import CompileError
 from samoyeds_gen.formats import SparseWeight
 from samoyeds_gen.formats.arrays import Array
-from samoyeds_gen.kernel import ExpertsCall, GroupedKernel, grouped_kernel
+from samoyeds_gen.kernel import ExpertsCall, GroupedKernel, RowsCall, grouped_kernel
 from samoyeds_gen.kernel.routing import RoutingKernel, combine, compile_routing
 from samoyeds_gen.kernel.routing_steps import order_of
 from samoyeds_gen.language import Routed, Routing, Ssmm, make_ssmm, target_named
-from samoyeds_gen.moe.backend import Backend, Given, step_by_step
+from samoyeds_gen.moe.backend import Backend, Given, Prepared
 from samoyeds_gen.runtime import device_info
 from samoyeds_gen.tune.buckets import bucket
 from samoyeds_gen.tune.experts import ExpertTask, expert_schedules
@@ -55,22 +55,16 @@ class Kernels:
         gated: bool = False,
     ) -> Array:
         """See Backend."""
-        problem = make_ssmm(
-            w.format,
-            w.dtype,
-            index="int32" if gathered else None,
-            bias=bias is not None,
-            activation=activation,
-            grouped=True,
-            gated=gated,
-        )
-        count = len(tokens)
-        top = 1 if routed is None else routed.experts.shape[1]
-        task = ExpertTask(w.shape[0] // experts, w.shape[1], experts, top, bucket(count))
+        options: dict[str, Any] = {"bias": bias is not None, "activation": activation}
+        options["gated"] = gated
+        if routed is None:
+            return _multiply_rows(w, tokens, bias, options)
+        if gathered:
+            options["index"] = "int32"
+        problem = make_ssmm(w.format, w.dtype, grouped=True, **options)
+        top, count = routed.experts.shape[1], bucket(len(tokens))
+        task = ExpertTask(w.shape[0] // experts, w.shape[1], experts, top, count)
         kernel = _kernel(problem, task, _machine(tokens.device))
-        if routed is None:  # one expert that has every row
-            ends = torch.arange(2, dtype=torch.int32, device=tokens.device) * count
-            return kernel(w, tokens, ends, bias=bias)
         selection = routed.selection if gathered else None
         return kernel(w, tokens, routed.offsets, selection, bias=bias)
 
@@ -78,7 +72,7 @@ class Kernels:
         """See Backend."""
         return combine(y, routed.slots, routed.scale)
 
-    def layer(
+    def prepared(
         self,
         routing: Routing,
         tokens: Array,
@@ -87,15 +81,13 @@ class Kernels:
         down: SparseWeight,
         activation: str,
         gated: bool,
-    ) -> Array:
+    ) -> Prepared | None:
         """See Backend. On a GPU all launches of a number of tokens are prepared together."""
         count = tokens.shape[0]
         whole = not (up.shape[1] % CHUNK_ELEMENTS or down.shape[1] % CHUNK_ELEMENTS)
         if tokens.device.type != "cuda" or not whole or not count:
-            return step_by_step(self, routing, tokens, given, up, down, activation, gated)
-        if not tokens.is_contiguous() or tokens.data_ptr() % (2 * CHUNK_ELEMENTS):
-            tokens = tokens.clone(memory_format=torch.contiguous_format)
-        arrays = {"x": tokens}
+            return None
+        arrays = {"x": _whole_rows(tokens)}
         values, index, stride = _add_routing(arrays, given)
         # The routing is named by its identity, which is quicker than its value: what was prepared
         # keeps it alive.
@@ -108,7 +100,46 @@ class Kernels:
             if len(calls) >= MOST_PREPARED:
                 calls.clear()
             calls[key] = call
-        return call(arrays)
+        return Prepared(call, arrays)
+
+
+def _multiply_rows(
+    w: SparseWeight, tokens: Array, bias: Array | None, options: dict[str, Any]
+) -> Array:
+    """All rows times the weight of the one expert; `options` are those of its problem.
+
+    On a GPU the launch is prepared once for a number of tokens.
+    """
+    count, on_gpu = len(tokens), tokens.device.type == "cuda"
+    known: dict[Any, tuple[RowsCall, Array]] = w.derived("prepared rows", _no_calls)
+    key = (count, *options.values())
+    found = known.get(key)
+    if found is None:
+        problem = make_ssmm(w.format, w.dtype, grouped=True, **options)
+        task = ExpertTask(*w.shape, 1, 1, bucket(count))
+        kernel = _kernel(problem, task, _machine(tokens.device))
+        ends = torch.tensor([0, count], dtype=torch.int32)
+        if not on_gpu or not count or w.shape[1] % CHUNK_ELEMENTS:
+            return kernel(w, tokens, ends.to(tokens.device), bias=bias)
+        if torch.cuda.is_current_stream_capturing():  # which forbids copies that are waited for
+            ends = torch.arange(2, dtype=torch.int32, device=tokens.device) * count
+            return kernel(w, tokens, ends, bias=bias)
+        call = RowsCall(kernel, w, tokens=count, device=tokens.device.index)
+        if len(known) >= MOST_PREPARED:
+            known.clear()
+        found = known[key] = (call, ends.to(tokens.device))
+    call, ends = found
+    arrays = {"x": _whole_rows(tokens), "offsets": ends}
+    if bias is not None:
+        arrays["bias"] = bias.contiguous()
+    return call(arrays)
+
+
+def _whole_rows(tokens: Array) -> Array:
+    """Tokens C-ordered, where a kernel can load pieces of their rows."""
+    if tokens.is_contiguous() and not tokens.data_ptr() % (2 * CHUNK_ELEMENTS):
+        return tokens
+    return tokens.clone(memory_format=torch.contiguous_format)
 
 
 Kinds = tuple[torch.dtype, torch.dtype | None, int]
@@ -183,7 +214,7 @@ def _prepare(
     )
 
 
-def _no_calls(_: SparseWeight) -> dict[Any, ExpertsCall]:
+def _no_calls(_: SparseWeight) -> dict[Any, Any]:
     return {}
 
 

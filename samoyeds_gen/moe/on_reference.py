@@ -12,7 +12,7 @@ from samoyeds_gen.errors import LaunchError
 from samoyeds_gen.formats import SparseWeight, gate_block
 from samoyeds_gen.formats.arrays import Array, Device, to_torch
 from samoyeds_gen.language import Routed, Routing
-from samoyeds_gen.moe.backend import Backend, Given, step_by_step
+from samoyeds_gen.moe.backend import Backend
 
 
 class Reference:
@@ -71,18 +71,8 @@ class Reference:
             total += y[slot] * routed.scale[slot, None]
         return total.to(y.dtype)
 
-    def layer(
-        self,
-        routing: Routing,
-        tokens: Array,
-        given: Given,
-        up: SparseWeight,
-        down: SparseWeight,
-        activation: str,
-        gated: bool,
-    ) -> Array:
-        """See Backend."""
-        return step_by_step(self, routing, tokens, given, up, down, activation, gated)
+    def prepared(self, *_: object) -> None:
+        """Nothing is."""
 
 
 def decoded(w: SparseWeight) -> Array:

@@ -167,21 +167,19 @@ class _Cache:
     Copies and pickles of what holds a cache start without.
     """
 
-    __slots__ = ("tensors", "versions", "weight")
+    __slots__ = ("counted", "tensors", "versions", "weight")
 
     def __init__(self, tensors: Sequence[Array] = (), weight: SparseWeight | None = None) -> None:
         self.tensors = tuple(tensors)
-        self.versions = [_version(each) for each in tensors]
+        self.counted = [each for each in tensors if not each.is_inference()]
+        self.versions = [each._version for each in self.counted]
         self.weight = weight
 
     def fresh(self, data: Array) -> bool:
         """Whether there is a weight over `data` and no tensor was written to since."""
         if self.weight is None or self.tensors[0] is not data:
             return False
-        for tensor, version in zip(self.tensors, self.versions, strict=True):
-            if version >= 0 and tensor._version != version:
-                return False
-        return True
+        return [each._version for each in self.counted] == self.versions
 
     def __deepcopy__(self, memo: object) -> "_Cache":
         return _Cache()
@@ -230,8 +228,3 @@ def weight_at(data: Array, numbers: Sequence[int]) -> SparseWeight:
             )
         _FOUND[key] = found
     return found.sparse()
-
-
-def _version(tensor: Array) -> int:
-    """How often a tensor was written to; -1 where that is not counted."""
-    return -1 if tensor.is_inference() else int(tensor._version)

@@ -13,6 +13,7 @@ from samoyeds_gen.compiler import compile_plan
 from samoyeds_gen.formats import Format, encode
 from samoyeds_gen.formats.warpgroup import warpgroup_words
 from samoyeds_gen.kernel import experts as experts_module
+from samoyeds_gen.kernel import prepared as prepared_module
 from samoyeds_gen.kernel.routing_steps import Built, order_of, shapes_of
 from samoyeds_gen.language import Routing, target_named
 from samoyeds_gen.tune.layers import CONFIGS, Case, config_named
@@ -53,11 +54,11 @@ def no_driver(monkeypatch):
     """ExpertsCall lays out its arrays; nothing is compiled, loaded or copied."""
     array = SimpleNamespace(pointer=0, dtype="bfloat16", shape=(1, 1), size=1, itemsize=2)
     monkeypatch.setattr(
-        experts_module, "on_device", lambda *given: dict.fromkeys(("weight.data", "w"), array)
+        prepared_module, "on_device", lambda *given: dict.fromkeys(("weight.data", "w"), array)
     )
-    monkeypatch.setattr(experts_module, "tensor_map", lambda *given: None)
+    monkeypatch.setattr(prepared_module, "tensor_map", lambda *given: None)
     monkeypatch.setattr(
-        experts_module, "device_info", lambda device: SimpleNamespace(multiprocessors=132)
+        prepared_module, "device_info", lambda device: SimpleNamespace(multiprocessors=132)
     )
     monkeypatch.setattr(Built, "loaded", lambda self, device: None)
     built = SimpleNamespace(

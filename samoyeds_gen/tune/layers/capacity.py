@@ -14,7 +14,7 @@ from samoyeds_gen.compiler import Plan, compile_plan
 from samoyeds_gen.compiler.routing import MOST_ALONE, chunk_of
 from samoyeds_gen.formats import Format
 from samoyeds_gen.formats.weight import expected_arrays
-from samoyeds_gen.kernel.experts import ALIGNMENT
+from samoyeds_gen.kernel.prepared import ALIGNMENT
 from samoyeds_gen.kernel.routing_steps import SORT_ALONE
 from samoyeds_gen.language import target_named
 from samoyeds_gen.tune.buckets import bucket

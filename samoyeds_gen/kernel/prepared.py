@@ -1,0 +1,180 @@
+"""Launches of a layer on a GPU, prepared once for a number of tokens and queued again and again.
+
+Decides where intermediate arrays lie: in one allocation of torch's, made anew by every call, so
+that streams and captured graphs never share one. The arguments of the launches are packed again
+only when it lies elsewhere than in the call before.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+from samoyeds_gen.compiler import Box
+from samoyeds_gen.formats import SparseWeight
+from samoyeds_gen.kernel.grouped import GroupedKernel
+from samoyeds_gen.kernel.packing import on_device
+from samoyeds_gen.kernel.simulated import ROW_ALIGNMENT
+from samoyeds_gen.runtime import LoadedKernel, PreparedSequence, device_info, tensor_map
+
+ALIGNMENT = 256  # bytes at which intermediate arrays start
+BYTES = {"int32": 4, "float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class MapOf:
+    """A tensor map of an intermediate array, made where that lies."""
+
+    name: str
+    box: Box
+    dtype: str
+    shape: tuple[int, int]
+
+    def at(self, address: int) -> Any:
+        """The map of the array at an address."""
+        box, columns = self.box, self.shape[1]
+        return tensor_map(
+            address, self.dtype, self.shape, columns, (box.rows, box.columns), box.swizzle
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One launch: strings among its arguments name arrays, of the call or intermediate."""
+
+    loaded: LoadedKernel
+    grid: Any
+    threads: int
+    arguments: tuple[Any, ...]
+
+
+class Arrays:
+    """Where intermediate arrays lie in one allocation."""
+
+    def __init__(self) -> None:
+        self.offsets: dict[str, int] = {}
+        self.bytes = 0
+
+    def add(self, name: str, elements: int, dtype: str, *, over: str = "") -> None:
+        """Make room for an array, or let it lie where `over` does, which is not read any more."""
+        self.offsets[name] = self.offsets.get(over, self.bytes)
+        end = self.offsets[name] + -(-elements * BYTES[dtype] // ALIGNMENT) * ALIGNMENT
+        # What lies over another is as large, so that only a new array lies at the end.
+        assert over not in self.offsets or end <= self.bytes
+        self.bytes = max(self.bytes, end)
+
+
+class PreparedCall:
+    """`call(arrays) -> out`: stages that a subclass adds, queued one behind the other.
+
+    A call's `arrays` are torch tensors with the names that arguments of stages have; "out", of
+    `shape` and the type `dtype`, is made by every call. Threads call it one after the other.
+    """
+
+    def __init__(self, device: int, dtype: str, shape: tuple[int, int]) -> None:
+        self._lock = Lock()
+        self._torch = sys.modules["torch"]
+        self._place = self._torch.device("cuda", device)
+        self._device = device
+        self._kind = getattr(self._torch, dtype)
+        self._shape = shape
+        self._arrays = Arrays()
+        self._stages: list[Stage] = []
+        self._sequence: PreparedSequence | None = None
+        self._outer: list[tuple[str, Callable[[int], None]]] = []
+        self._places: tuple[int, ...] = ()
+        self._mapped: tuple[str, ...] = ()  # arrays of the call that lie under tensor maps
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Bytes of the intermediate arrays."""
+        return self._arrays.bytes
+
+    def __call__(self, arrays: Mapping[str, Any]) -> Any:
+        """Queue the launches on torch's current stream; `arrays` are torch tensors by name."""
+        torch = self._torch
+        out = torch.empty(self._shape, dtype=self._kind, device=self._place)
+        addresses = {name: array.data_ptr() for name, array in arrays.items()}
+        addresses["out"] = out.data_ptr()
+        base = 0
+        if self._arrays.bytes:
+            workspace = torch.empty(self._arrays.bytes, dtype=torch.uint8, device=self._place)
+            base = workspace.data_ptr()
+        places = (base, *[addresses[name] for name in self._mapped])
+        with self._lock:
+            sequence = self._sequence
+            if sequence is None or places != self._places:
+                sequence = self._pack(places, addresses)
+            else:
+                for name, replace in self._outer:
+                    replace(addresses[name])
+            sequence(torch._C._cuda_getCurrentRawStream(self._device))
+        return out
+
+    def _pack(self, places: tuple[int, ...], addresses: Mapping[str, int]) -> PreparedSequence:
+        """Prepare every launch for intermediate arrays in the allocation at the first of `places`.
+
+        Pointers to arrays of the call can be replaced later, maps of them cannot.
+        """
+        inner = {name: places[0] + offset for name, offset in self._arrays.offsets.items()}
+        lies = {**addresses, **inner}
+        launches = []
+        outer = []
+        for at, stage in enumerate(self._stages):
+            values = []
+            for position, each in enumerate(stage.arguments):
+                value = each
+                if isinstance(each, MapOf):
+                    value = each.at(lies[each.name])
+                elif isinstance(each, str):
+                    value = lies[each]
+                    if each not in inner:
+                        outer.append((each, at, position))
+                values.append(value)
+            launches.append(stage.loaded.prepare(stage.grid, stage.threads, values))
+        self._places = places
+        sequence = self._sequence = PreparedSequence(launches)
+        self._outer = [(name, sequence.replacer(at, position)) for name, at, position in outer]
+        return sequence
+
+    def _multiply(
+        self,
+        kernel: GroupedKernel,
+        w: SparseWeight,
+        tokens: str,
+        out: str,
+        *,
+        experts: int,
+        count: int,
+        rows: int,
+    ) -> None:
+        """A grouped product of `rows` output rows from `count` tokens."""
+        plan = kernel.variant.plan
+        m, k = w.shape[0] // experts, w.shape[1]
+        weight = on_device(w, plan, plan.packing_key, self._device, experts)
+        known: dict[str, Any] = {
+            **weight,
+            "tokens": tokens,
+            "tokens.stride": k if count > 1 else ROW_ALIGNMENT,
+            "tokens.count": count,
+            "out": out,
+            "out.stride": m // 2 if kernel.problem.gated else m,
+            "experts": experts,
+            "m": m,
+            "n": rows,
+            "k": k,
+        }
+        for box in plan.boxes:
+            if box.operand == "weight.data":
+                data = weight["weight.data"]
+                known[box.source] = tensor_map(
+                    data.pointer, data.dtype, data.shape, data.shape[1],
+                    (box.rows, box.columns), box.swizzle,
+                )  # fmt: skip
+            else:
+                known[box.source] = MapOf(tokens, box, w.dtype, (count, k))
+        arguments = tuple(known.get(each.source, each.source) for each in plan.parameters)
+        grid = plan.grid(m, rows, device_info(self._device).multiprocessors, experts)
+        loaded = kernel.variant.launcher(self._device).loaded
+        self._stages.append(Stage(loaded, grid, plan.threads, arguments))
