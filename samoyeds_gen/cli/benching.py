@@ -88,6 +88,10 @@ def bench(
         float | None,
         typer.Option("--within", metavar="SECONDS", help="Begin no case of a layer after that."),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Of moe: only run what the .json file of -o lacks."),
+    ] = False,
     output: Annotated[
         list[Path] | None,
         typer.Option(
@@ -114,12 +118,12 @@ def bench(
                 "schedules and shapes",
                 remedy="run them one by one",
             )
-        given = LayerRequest(config, tokens, routing, rounds, quick, peers, outputs, within)
+        given = LayerRequest(config, tokens, routing, rounds, quick, peers, outputs, within, resume)
         bench_layers((suite or [])[0], parse_formats(format or ["1,2,128"]), given)
         return
-    if config or tokens or routing != "uniform" or within is not None:
+    if config or tokens or routing != "uniform" or within is not None or resume:
         raise TuneError(
-            "--config, --tokens, --routing and --within are options of layers",
+            "--config, --tokens, --routing, --within and --resume are options of layers",
             remedy=f"add --suite {LAYER_SUITES[0]}",
         )
     for name in suite or []:

@@ -24,6 +24,7 @@ from samoyeds_gen.tune.layers.capacity import FORMULA
 from samoyeds_gen.tune.layers.memory_rows import MemoryRow, PeakRow, memory_json, memory_rows
 from samoyeds_gen.tune.layers.model_rows import ModelRow, model_rows, models_json
 from samoyeds_gen.tune.layers.models import MODELS, ModelCase, model_cases, model_named
+from samoyeds_gen.tune.layers.resume import begun, left
 from samoyeds_gen.tune.layers.rows import LayerRow, layer_rows, layers_json, rows_csv
 from samoyeds_gen.tune.layers.run import LayerResults, Written, run_layers
 from samoyeds_gen.tune.machines import Machine, machine_named, machine_of
@@ -43,6 +44,7 @@ class LayerRequest:
     peers: bool
     outputs: Sequence[Path]
     within: float | None
+    resume: bool = False
 
     @property
     def effort(self) -> Effort:
@@ -63,7 +65,11 @@ def bench_moe(formats: Sequence[Format], given: LayerRequest) -> None:
     benching.require_torch("bench", "for its layers and the float64 check")
     about = {**benching.about(given.effort), "suite": "moe"}
     written = _writer(given, about, draw_layers, LayerRow, layers_json)
-    results = measure_layers(cases, formats, given, written)
+    done = LayerResults()
+    if given.resume:
+        done = begun(_resumed(given), about)
+        cases = left(cases, formats, done)
+    results = measure_layers(cases, formats, given, written, done)
     print_layers(results)
     _sign(given)
 
@@ -117,9 +123,16 @@ def measure_memory(
 
 
 def measure_layers(
-    cases: Sequence[Case], formats: Sequence[Format], given: LayerRequest, written: Written
+    cases: Sequence[Case],
+    formats: Sequence[Format],
+    given: LayerRequest,
+    written: Written,
+    done: LayerResults,
 ) -> LayerResults:
-    """Run the comparison of experts on the present GPU with its progress on stderr."""
+    """Run the comparison of experts on the present GPU with its progress on stderr.
+
+    Results are added to those that are `done`.
+    """
     from samoyeds_gen.moe.bench.rig import TorchLayerRig
     from samoyeds_gen.tune.layers.choice import compile_ahead
 
@@ -135,6 +148,7 @@ def measure_layers(
             progress=advance,
             written=written,
             within=given.within,
+            begun=done,
         )
 
 
@@ -191,10 +205,21 @@ def _writer(
     return written
 
 
+def _resumed(given: LayerRequest) -> Path:
+    """The file that a run goes on with."""
+    for path in given.outputs:
+        if path.suffix == ".json":
+            return path
+    raise TuneError(
+        "--resume goes on with the cases of a .json file, but no -o names one",
+        remedy="add -o FILE.json",
+    )
+
+
 def _refuse_options(suite: str, given: LayerRequest) -> None:
-    if given.tokens is not None or given.routing != "uniform":
+    if given.tokens is not None or given.routing != "uniform" or given.resume:
         raise TuneError(
-            f"--tokens and --routing are options of the suite moe, not of {suite}",
+            f"--tokens, --routing and --resume are options of the suite moe, not of {suite}",
             remedy="leave them out",
         )
 

@@ -56,11 +56,11 @@ def gpu(monkeypatch):
     """An invented GPU: what it was asked to measure."""
     asked = []
 
-    def measure(cases, formats, given, written):
+    def measure(cases, formats, given, written, done):
         asked.append((cases, formats, given))
         return run_layers(
             cases, InventedRig(formats), given.effort, layer_rows, written=written,
-            within=given.within,
+            within=given.within, begun=done,
         )  # fmt: skip
 
     monkeypatch.setattr(benching, "require_torch", lambda *given: None)
@@ -119,6 +119,35 @@ def test_moe_runs_everything_unless_told_otherwise(cli, gpu):
     assert [str(form) for form in several] == ["1,2,64", "1,1,32"]
     assert (given.effort.rounds, given.effort.sample_ms) == (5, QUICK.sample_ms)
     assert (given.peers, given.within) == (False, 60)
+
+
+def test_moe_goes_on_where_a_file_ends(cli, gpu, tmp_path, monkeypatch):
+    layer = ("--suite", "moe", "--config", "qwen1.5-moe", "--quick", "-o", "r.json")
+    assert cli("bench", *layer, "--tokens", "16").code == 0
+    assert cli("bench", *layer, "--tokens", "16,128", "--resume").code == 0
+    assert cli("bench", *layer, "--tokens", "16", "--resume", "--routing", "one").code == 0
+    assert cli("bench", *layer, "--tokens", "128", "--resume", "-f", "1,2,64").code == 0
+    asked = [[str(case) for case in cases] for cases, _, _ in gpu]
+    case = "qwen1.5-moe"
+    assert asked == [[f"{case} 16"], [f"{case} 128"], [f"{case} 16 one"], [f"{case} 128"]]
+    data = json.loads((tmp_path / "r.json").read_text())
+    found = [(row["tokens"], row["routing"], row["format"]) for row in data["rows"]]
+    assert found == [
+        (tokens, routing, form)
+        for tokens, routing, ours in (
+            (16, "uniform", "1,2,128"),
+            (16, "one", "1,2,128"),
+            (128, "uniform", "1,2,64"),
+        )
+        for form in ("", ours)
+    ]
+    monkeypatch.setattr(benching, "about", lambda effort: {"gpu": "another"})
+    ran = cli("bench", *layer, "--tokens", "16", "--resume")
+    assert ran.code == 1
+    assert ran.err == (
+        "error: r.json was made with gpu invented, this run has another; "
+        "write to another file, or leave --resume out\n"
+    )
 
 
 def test_model_prints_rows_and_means_and_writes_files(cli, gpu, tmp_path):
@@ -187,12 +216,14 @@ REFUSED = [
     (("--suite", "moe", "--routing", "odd"), "routing 'odd' is not one of uniform, zipf, one; "),
     (("--suite", "moe", "--suite", "mma"), "suites of layers (moe, model, memory) take neither "),
     (("--suite", "model", "--config", "gpt"), "decoder layer 'gpt' is not one of mixtral-8x7b, "),
-    (("--suite", "model", "--tokens", "8"), "--tokens and --routing are options of the suite moe"),
+    (("--suite", "model", "--tokens", "8"), "--tokens, --routing and --resume are options of the"),
     (("--suite", "memory", "-o", "r.svg"), "the output 'r.svg' does not end in one of .json, .c"),
-    (("--suite", "memory", "--routing", "one"), "--tokens and --routing are options of the suit"),
+    (("--suite", "memory", "--routing", "one"), "--tokens, --routing and --resume are options of "),
+    (("--suite", "model", "--resume"), "--tokens, --routing and --resume are options of "),
+    (("--suite", "moe", "--resume", "-o", "r.csv"), "--resume goes on with the cases of a .json "),
     (("--suite", "moe", "-s", "8,8,8"), "suites of layers (moe, model, memory) take neither "),
     (("--suite", "moe", "-o", "r.txt"), "the output 'r.txt' does not end in one of .json, "),
-    (("--config", "mixtral-8x7b"), "--config, --tokens, --routing and --within are options of "),
+    (("--config", "mixtral-8x7b"), "--config, --tokens, --routing, --within and --resume "),
 ]
 
 

@@ -328,3 +328,23 @@ def test_memory_is_tried_at_the_limit_and_beyond(monkeypatch):
     ]  # fmt: skip
     assert peaks[0].peak_bytes == 8 * 64 * 2
     assert memory.tried(None, TINY, 0, 24, 0) == "weights do not fit"
+
+
+@pytest.mark.parametrize(("us", "graphs", "each"), [(100.0, 1, 5), (1500.0, 2, 2), (9000.0, 5, 1)])
+def test_every_graph_holds_other_inputs(monkeypatch, us, graphs, each):
+    """Replays go through whole graphs of as many inputs as take some milliseconds."""
+    from samoyeds_gen.moe.bench import gpu
+
+    ran, made = [], []
+
+    def replayed(run, sets, **_):
+        made.append(sets)
+        return Timed(lambda turn: [run(place) for place in range(sets)], sets), "graph"
+
+    monkeypatch.setattr(gpu, "device_sample", lambda run, settle, timed: us)
+    monkeypatch.setattr(gpu, "replayed", replayed)
+    timed, how = gpu.graphs_of(ran.append, 5)
+    assert (how, made, timed.launches) == ("graph", [each] * graphs, each)
+    for turn in range(graphs):
+        timed.run(turn)
+    assert ran == list(range(each * graphs))

@@ -71,20 +71,23 @@ def host_us(run: Launch, us: float) -> float:
 
 
 def graphs_of(run: Launch, sets: int) -> tuple[Timed | None, str]:
-    """What replays `run` over its buffer sets: one graph of all, or one a set where calls are long.
+    """What replays `run` over its buffer sets: one graph of all, or several of some sets each.
 
-    None and the reason where it cannot be captured.
+    Between replays of different graphs a GPU waits as long as a call of few tokens takes, so each
+    graph holds what takes about GRAPH_US. None and the reason where it cannot be captured.
     """
-    if device_sample(run, 2, 3) * sets <= GRAPH_US:
+    together = max(1, int(GRAPH_US / device_sample(run, 2, 3)))
+    if together >= sets:
         timed, how = replayed(run, sets)
         return (timed, how) if how == "graph" else (None, how)
-    each = [replayed(partial(_one_set, run, place), 1, us=1.0) for place in range(sets)]
+    firsts = range(0, sets - together + 1, together)
+    each = [replayed(partial(_from_set, run, first), together, us=1.0) for first in firsts]
     for _, how in each:
         if how != "graph":
             return None, how
     replays = [timed.run for timed, _ in each]
-    return Timed(lambda turn: replays[turn % sets](turn)), "graph"
+    return Timed(lambda turn: replays[turn % len(replays)](turn), together), "graph"
 
 
-def _one_set(run: Launch, place: int, turn: int) -> object:
-    return run(place)
+def _from_set(run: Launch, first: int, turn: int) -> object:
+    return run(first + turn)

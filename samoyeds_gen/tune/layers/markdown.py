@@ -61,7 +61,7 @@ def layers_markdown(rows: Sequence[LayerRow], about: dict[str, Any]) -> str:
     parts += ["**Geometric means**\n", _table(head, means)]
     first = [row for row in rows if row.contender == _first_of_ours(rows)]
     dense = {row.case: row for row in rows if row.contender == ANCHOR}
-    parts.append("**Peak memory of a call beside weights, inputs and output**, MB (grouped_mm)\n")
+    parts.append("**Peak memory of a call beside weights and inputs**, MB (grouped_mm)\n")
     parts.append(
         _by_tokens(
             [row for row in first if row.case in dense and row.routing == first[0].routing],

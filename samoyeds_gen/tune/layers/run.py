@@ -70,13 +70,15 @@ def run_layers(
     progress: Progress = lambda done, total, sentence: None,
     written: Written = lambda results: None,
     within: float | None = None,
+    begun: LayerResults | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> LayerResults:
     """Compare everybody at each case; `written` is called with all results after each.
 
-    Cases that would begin more than `within` seconds after the start are left out and counted.
+    Cases that would begin more than `within` seconds after the start are left out and counted;
+    results are added to those of `begun`.
     """
-    results, total, start = LayerResults(), len(cases), clock()
+    results, total, start = begun or LayerResults(), len(cases), clock()
     prepared: object = None
     for done, case in enumerate(cases):
         if within is not None and clock() - start > within:
