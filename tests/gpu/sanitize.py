@@ -81,11 +81,11 @@ def commands(given: list[str], folder: Path) -> list[tuple[str, list[str]]]:
 
 
 def main() -> int:
-    """Everything, four at a time."""
+    """Everything, eight at a time."""
     if shutil.which("compute-sanitizer") is None:
         print("compute-sanitizer is not on the path; it comes with the CUDA toolkit")
         return 1
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(4) as pool:
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(8) as pool:
         runs = commands(sys.argv[1:], Path(folder))
         jobs = [(tool, *each) for tool in TOOLS for each in runs]
         results = list(pool.map(lambda job: run(*job), jobs))

@@ -313,7 +313,7 @@ def test_memory_is_tried_at_the_limit_and_beyond(monkeypatch):
     monkeypatch.setattr(memory, "PEAK_TOKENS", (8, 24))
     monkeypatch.setattr(memory, "give_back", lambda: None)
     monkeypatch.setattr(memory, "peak_bytes", lambda call: call().nbytes)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: TINY.dense_bytes)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: TINY.dense_bytes)
     machine = machine_named("H200")
     rows = [replace(row, dense_tokens=1000, tokens=2000)
             for row in memory_rows(TINY, FORMATS[0], machine, (24,))]  # fmt: skip

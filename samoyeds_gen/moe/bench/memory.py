@@ -97,7 +97,8 @@ def tried(
     if not tokens:
         return "weights do not fit"
     give_back()
-    others = max(0, int(torch.cuda.memory_allocated()) - own)
+    # What torch has asked for and cannot give back counts: gaps beside what is alive, too.
+    others = max(0, int(torch.cuda.memory_reserved()) - own)
     most = gb * GB - ALLOWANCE + ROUNDING - outside + others
     said = [_did(layer, config, each, most) for each in (tokens, int(tokens * BEYOND))]
     return f"{said[0]}; {BEYOND:g} times as many: {said[1]}"
