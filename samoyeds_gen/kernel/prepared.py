@@ -1,8 +1,8 @@
 """Launches of a layer on a GPU, prepared once for a number of tokens and queued again and again.
 
 Decides where intermediate arrays lie: in one allocation of torch's, made anew by every call, so
-that streams and captured graphs never share one. The arguments of the launches are packed again
-only when it lies elsewhere than in the call before.
+that streams and captured graphs never share one. The arguments of the launches are packed once
+for each of the few places where it lies in turn.
 """
 
 import sys
@@ -19,6 +19,7 @@ from samoyeds_gen.kernel.simulated import ROW_ALIGNMENT
 from samoyeds_gen.runtime import LoadedKernel, PreparedSequence, device_info, tensor_map
 
 ALIGNMENT = 256  # bytes at which intermediate arrays start
+MOST_PLACES = 8  # of intermediate arrays, for which arguments are kept
 BYTES = {"int32": 4, "float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -47,6 +48,14 @@ class Stage:
     grid: Any
     threads: int
     arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Launches with their arguments, and what overwrites pointers to arrays of the call."""
+
+    sequence: PreparedSequence
+    outer: list[tuple[str, Callable[[int], None]]]
 
 
 class Arrays:
@@ -81,9 +90,7 @@ class PreparedCall:
         self._shape = shape
         self._arrays = Arrays()
         self._stages: list[Stage] = []
-        self._sequence: PreparedSequence | None = None
-        self._outer: list[tuple[str, Callable[[int], None]]] = []
-        self._places: tuple[int, ...] = ()
+        self._packed: dict[tuple[int, ...], Packed] = {}
         self._mapped: tuple[str, ...] = ()  # arrays of the call that lie under tensor maps
 
     @property
@@ -103,16 +110,19 @@ class PreparedCall:
             base = workspace.data_ptr()
         places = (base, *[addresses[name] for name in self._mapped])
         with self._lock:
-            sequence = self._sequence
-            if sequence is None or places != self._places:
-                sequence = self._pack(places, addresses)
+            packed = self._packed.get(places)
+            if packed is None:
+                packed = self._pack(places, addresses)
+                if len(self._packed) >= MOST_PLACES:
+                    self._packed.clear()
+                self._packed[places] = packed
             else:
-                for name, replace in self._outer:
+                for name, replace in packed.outer:
                     replace(addresses[name])
-            sequence(torch._C._cuda_getCurrentRawStream(self._device))
+            packed.sequence(torch._C._cuda_getCurrentRawStream(self._device))
         return out
 
-    def _pack(self, places: tuple[int, ...], addresses: Mapping[str, int]) -> PreparedSequence:
+    def _pack(self, places: tuple[int, ...], addresses: Mapping[str, int]) -> Packed:
         """Prepare every launch for intermediate arrays in the allocation at the first of `places`.
 
         Pointers to arrays of the call can be replaced later, maps of them cannot.
@@ -133,10 +143,8 @@ class PreparedCall:
                         outer.append((each, at, position))
                 values.append(value)
             launches.append(stage.loaded.prepare(stage.grid, stage.threads, values))
-        self._places = places
-        sequence = self._sequence = PreparedSequence(launches)
-        self._outer = [(name, sequence.replacer(at, position)) for name, at, position in outer]
-        return sequence
+        sequence = PreparedSequence(launches)
+        return Packed(sequence, [(name, sequence.replacer(*where)) for name, *where in outer])
 
     def _multiply(
         self,

@@ -307,7 +307,7 @@ def test_memory_is_tried_at_the_limit_and_beyond(monkeypatch):
     def did(layer, config, tokens, most):
         asked.append(tokens)
         limits.append(most)
-        return "fits" if tokens <= 1000 else "does not fit"
+        return memory.FITS if tokens <= 1000 else memory.NO
 
     monkeypatch.setattr(memory, "_did", did)
     monkeypatch.setattr(memory, "PEAK_TOKENS", (8, 24))
@@ -319,15 +319,16 @@ def test_memory_is_tried_at_the_limit_and_beyond(monkeypatch):
             for row in memory_rows(TINY, FORMATS[0], machine, (24,))]  # fmt: skip
     (row,), peaks = memory.measure_memory(TINY, FORMATS[0], rows, machine, "cpu")
     assert row.dense_measured == "fits; 1.03 times as many: does not fit"
-    assert row.measured == "does not fit; 1.03 times as many: does not fit"
-    assert asked == [1000, 1030, 2000, 2060]
+    assert row.measured == "does not fit; 1000 fits, 1032 does not fit"
+    assert (row.dense_seen, row.seen, row.fits) == (1000, 1000, (1000, 1000))
+    assert asked == [1000, 1030, 2000, 1000, 1500, 1250, 1125, 1063, 1032]
     assert limits[0] == 23 * 10**9 + memory.ROUNDING
     assert limits[2] < limits[0] + TINY.dense_bytes
     assert [(each.contender, each.tokens) for each in peaks] == [
         ("grouped_mm", 8), ("grouped_mm", 24), ("ours (1,2,32)", 8), ("ours (1,2,32)", 24),
     ]  # fmt: skip
     assert peaks[0].peak_bytes == 8 * 64 * 2
-    assert memory.tried(None, TINY, 0, 24, 0) == "weights do not fit"
+    assert memory.tried(None, TINY, 0, 24, 0) == (0, "weights do not fit")
 
 
 @pytest.mark.parametrize(("us", "graphs", "each"), [(100.0, 1, 5), (1500.0, 2, 2), (9000.0, 5, 1)])

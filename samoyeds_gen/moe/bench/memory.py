@@ -35,6 +35,10 @@ PEAK_TOKENS = (128, 4096)
 ROUNDING = 200 * 10**6
 """Bytes of the allowance that are left to torch, which allocates in blocks of several MB."""
 
+FITS, NO = "fits", "does not fit"
+HALVES = (1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64)
+"""Of the tokens by formula: the steps of a search below them."""
+
 BEYOND = 1.03
 """Times the tokens by formula, with which a call is to fail."""
 
@@ -52,18 +56,18 @@ def measure_memory(
     del weights
     own = config.dense_bytes
     peaks = peaks_of(ANCHOR, dense, config, partial(dense_activation, config), device)
-    found = [
-        replace(row, dense_measured=tried(dense, config, row.dense_tokens, row.gb, own))
-        for row in rows
-    ]
+    found = []
+    for row in rows:
+        seen, said = tried(dense, config, row.dense_tokens, row.gb, own)
+        found.append(replace(row, dense_seen=seen, dense_measured=said))
     del dense
     name = f"ours ({form})"
     peaks += peaks_of(name, ours, config, partial(sparse_activation, config), device)
     for place, row in enumerate(found):
         weighs = held(config, form, max(1, row.tokens), machine)
         # Words lie outside of torch's memory.
-        did = tried(ours, config, row.tokens, row.gb, weighs.values, weighs.words)
-        found[place] = replace(row, measured=did)
+        seen, said = tried(ours, config, row.tokens, row.gb, weighs.values, weighs.words)
+        found[place] = replace(row, seen=seen, measured=said)
     return found, peaks
 
 
@@ -89,19 +93,26 @@ def peaks_of(
 
 def tried(
     layer: Layer, config: LayerConfig, tokens: int, gb: int, own: int, outside: int = 0
-) -> str:
-    """What calls with so many tokens, and with a few more, do in a memory of `gb` GB.
+) -> tuple[int, str]:
+    """The most tokens of a call in a memory of `gb` GB: as many as given, if they fit and a few
+    more do not, else by bisection below. And what was seen, in words.
 
     `own` are the bytes of the layer's weights in torch's memory, `outside` those beside it.
     """
     if not tokens:
-        return "weights do not fit"
+        return 0, "weights do not fit"
     give_back()
     # What torch has asked for and cannot give back counts: gaps beside what is alive, too.
     others = max(0, int(torch.cuda.memory_reserved()) - own)
     most = gb * GB - ALLOWANCE + ROUNDING - outside + others
-    said = [_did(layer, config, each, most) for each in (tokens, int(tokens * BEYOND))]
-    return f"{said[0]}; {BEYOND:g} times as many: {said[1]}"
+    did = partial(_did, layer, config, most=most)
+    if (said := did(tokens)) == FITS:
+        return tokens, f"{FITS}; {BEYOND:g} times as many: {did(int(tokens * BEYOND))}"
+    low, high = 0, tokens
+    for share in HALVES:
+        middle = high - int(share * tokens)
+        low, high = (middle, high) if did(middle) == FITS else (low, middle)
+    return low, f"{said}; {low} {FITS}, {high} {NO}"
 
 
 def _did(layer: Layer, config: LayerConfig, tokens: int, most: int) -> str:
@@ -111,13 +122,13 @@ def _did(layer: Layer, config: LayerConfig, tokens: int, most: int) -> str:
             layer(*batch)
             torch.cuda.synchronize()
     except torch.cuda.OutOfMemoryError:
-        return "does not fit"
+        return NO
     except (SamoyedsError, RuntimeError) as error:
         return first_line(error)
     finally:
         batch = Batch(*[torch.empty(0)] * 3)  # what it held is given back
         give_back()
-    return "fits"
+    return FITS
 
 
 @contextmanager

@@ -119,15 +119,15 @@ def memory_markdown(rows: Sequence[MemoryRow], about: dict[str, Any]) -> str:
 
 def memory_cells(row: MemoryRow) -> tuple[str, ...]:
     """A layer, a memory and a format; the shares of dense bytes; the tokens that fit."""
-    shares = (row.share, row.resident_share)
+    shares, (dense, ours) = (row.share, row.resident_share), row.fits
     return (
         row.config,
         str(row.gb),
         row.format,
         *(f"{100 * each:.1f} %" for each in shares),
-        str(row.dense_tokens),
-        str(row.tokens),
-        times(row.tokens_ratio),
+        str(dense),
+        str(ours),
+        times(ours / dense if dense else None),
     )
 
 

@@ -27,8 +27,8 @@ class MemoryRow:
     """One layer in one memory of `gb` GB: the most tokens a call, and bytes of weights.
 
     `share` is our stored weights' part of the dense ones, `resident_share` that of what lies in a
-    GPU's memory; `tokens_ratio` is None where no dense call fits. The last two say what a GPU did
-    at the number of tokens, "" where it was not tried.
+    GPU's memory; `tokens_ratio` is None where no dense call fits. The last four are what a GPU did:
+    the most tokens that were seen to fit, None where it was not tried, and in words.
     """
 
     config: str
@@ -42,8 +42,16 @@ class MemoryRow:
     dense_tokens: int
     tokens: int
     tokens_ratio: float | None
+    dense_seen: int | None = None
+    seen: int | None = None
     dense_measured: str = ""
     measured: str = ""
+
+    @property
+    def fits(self) -> tuple[int, int]:
+        """The most tokens of a dense call and of ours: as seen, by formula where not tried."""
+        dense = self.dense_tokens if self.dense_seen is None else self.dense_seen
+        return dense, self.tokens if self.seen is None else self.seen
 
 
 def memory_rows(
