@@ -176,6 +176,7 @@ HOPPER_ROWS = [
     hopper("one-cta", "resident ctas=2, a warp-specialised CTA takes an SM for itself; use resident(ctas=1)", resident=Resident(2)),
     hopper("cluster-shares", "cluster m=3 is not 1, 2 or 4 with 192 tokens in 3 shares of 8; use another cluster or tile n", cluster=Cluster(3)),
     hopper("cluster-split", "split k=2 makes a cluster of its own, cluster m=2 is another; leave one of them out", split=Split(2), cluster=Cluster(2)),
+    hopper("cluster-split", "split k=2 deals slices of warps to a cluster, epilogue by='warpgroup' has none; leave by out", split=Split(2), epilogue=Epilogue(16, "warpgroup")),
     hopper("cluster-split", "split k=9 is more than the 8 CTAs of a cluster; use split(k=8)", split=Split(9)),
     hopper("cluster-split", "epilogue tokens=80 does not divide the 192 tokens of a part, whose slices are dealt to a cluster; use epilogue(tokens=8)", split=Split(2), epilogue=Epilogue(80)),
     hopper("whole-warps", "warps k=2 is the stream's, warpgroups have one warp along k; leave it out, or use copy=atoms.LDG_STREAM_16B", warps=Warps(8, 1, 2)),

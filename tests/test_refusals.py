@@ -115,6 +115,7 @@ JSON_ROWS = [
     json_row("swizzle", "swizzle: swizzle 'zigzag' is not one of linear, xor_32b, xor_64b, xor_128b, xor_256b; use one of linear, xor_32b, xor_64b, xor_128b, xor_256b", lambda data: data["layout"].update(tokens="zigzag")),
     json_row("target", "target-known: target 'sm_75' is not one of sm_80, sm_86, sm_89, sm_90a, sm_100a, sm_120a; use one of sm_80, sm_86, sm_89, sm_90a, sm_100a, sm_120a", lambda data: data.update(target="sm_75")),
     json_row("zero tile", "numbers-positive: tile m=0 is not a positive integer; give m as an integer from 1", lambda data: data["tile"].update(m=0)),
+    file_row("epilogue by", "{path}/mine.py:12: epilogue: epilogue got by='cta'; use by='warp' or by='warpgroup'", END, MORE + 'epilogue(tokens=16, by="cta")\n'),
     json_row("negative n", "numbers-positive: tile n=-64 is not a positive integer; give n as an integer from 1", lambda data: data["tile"].update(n=-64)),
     json_row("zero warps", "numbers-positive: warps n=0 is not a positive integer; give n as an integer from 1", lambda data: data["warps"].update(n=0)),
     json_row("zero raster", "numbers-positive: raster group=0 is not a positive integer; give group as an integer from 1", lambda data: data["raster"].update(group=0)),

@@ -281,14 +281,20 @@ class Directives:
         """
         self._set("cluster", Cluster(self._positive("cluster", "m", m)))
 
-    def epilogue(self, *, tokens: int) -> None:
+    def epilogue(self, *, tokens: int, by: Literal["warp", "warpgroup"] = "warp") -> None:
         """Let the output leave in slices of `tokens`. (CUTLASS: epilogue tile.)
 
         whole tile in shared memory, then stored   ->   slice after slice, each warp by itself
 
-        Beside a ring there is no room for a whole tile. For pipelines with warpgroups.
+        Beside a ring there is no room for a whole tile. A slice of a warp is 16 rows wide; `by` a
+        warpgroup it is 64, so that a token's outputs fill whole lines of memory, but four warps
+        wait for each other at every slice. For pipelines with warpgroups.
         """
-        self._set("epilogue", Epilogue(self._positive("epilogue", "tokens", tokens)))
+        if by not in ("warp", "warpgroup"):
+            raise self._refuse(
+                "epilogue", f"epilogue got by={by!r}", "use by='warp' or by='warpgroup'"
+            )
+        self._set("epilogue", Epilogue(self._positive("epilogue", "tokens", tokens), by))
 
     def finish(self) -> Schedule:
         """The recorded value. Raises `ScheduleError` for a directive that is missing."""

@@ -104,9 +104,10 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Epilogue:
-    """How an output leaves: in slices of `tokens`, one a warp."""
+    """How an output leaves: in slices of `tokens`, one a warp, or two `by` a warpgroup in turn."""
 
     tokens: int = 16
+    by: Literal["warp", "warpgroup"] = field(default="warp", metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,18 @@ SUBJECTS = {
     ),
     "expand": _subject("expand", Format(2, 4, 32), scale=True),
     "fragments": _subject("expand", Format(1, 1, 32), fragments=2),
+    "shared": _subject(
+        "prefix",
+        Format(1, 2, 64),
+        n=24,
+        index="int32",
+        activation="silu",
+        gated=True,
+        by="warpgroup",
+    ),
+    "shared scale": _subject(
+        "expand", Format(1, 1, 32), n=40, index="int32", scale=True, slices=16, by="warpgroup"
+    ),
 }
 
 TABLE = "expert_rows[0] = offsets[0];\n  }\n\n  __syncthreads();\n"

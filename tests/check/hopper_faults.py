@@ -1,9 +1,11 @@
 """Seeded faults of the warp-specialised pipeline, and what the check must call each of them.
 
-Each breaks one promise. Three edits that break none are left out: a ring one stage shorter for
+Each breaks one promise. Five edits that break none are left out: a ring one stage shorter for
 producer and consumers alike, prefix sums at every tile of a V-block (all its tiles but the last
 have selector bits of 0), and copying the first row of the tokens for rows behind the selection,
-whose products nobody stores.
+whose products nobody stores; leaving out the meeting of a warpgroup behind an odd number of shared
+slices, since its matrix work brings it together before the next; and one named barrier for the
+slices of all warpgroups, whose warps happen to arrive together.
 """
 
 from dataclasses import dataclass, replace
@@ -47,6 +49,7 @@ def smallest(
     ahead: bool = False,
     skew: int = 0,
     slices: int = 8,
+    by: str = "warp",
     group: int | None = None,
     **problem,
 ) -> Subject:
@@ -68,7 +71,7 @@ def smallest(
         overlap=Overlap(split, turns, ahead, skew),
         cluster=Cluster(cluster),
         split=Split(pieces),
-        epilogue=Epilogue(slices),
+        epilogue=Epilogue(slices, by),
         raster=replace(base.raster, group=group or (1 if fragments else base.raster.group)),
     )
     return Subject(schedule, made, target_named("sm_90a"))
@@ -85,6 +88,8 @@ SUBJECTS = {
     "pieces": smallest("prefix", Format(1, 2, 32), pieces=2, bias=True),
     "fragments": smallest("expand", Format(1, 1, 32), fragments=2),
     "ahead": smallest("expand", Format(1, 1, 32), ahead=True),
+    "shared": smallest("expand", Format(1, 1, 32), n=24, by="warpgroup"),
+    "pairs": smallest("prefix", Format(1, 2, 64), n=32, by="warpgroup", bias=True, scale=True),
     "skew": smallest("prefix", Format(1, 2, 64), skew=1),
 }
 
@@ -373,6 +378,17 @@ MORE_FAULTS = (
           (RACE, RAW, EARLY, STUCK, DIVERGENT), "ahead"),
     Fault("sums stored in flight", "wgmma_wait_0();", "wgmma_wait_1();", (RACE, RAW, EARLY),
           "ahead"),
+    # Slices that a warpgroup shares.
+    Fault("warps do not meet at a slice", "        warpgroup_sync(slice_barrier, 128);", "", (RACE,),
+          "shared"),
+    Fault("one slice for all turns", "in_part / kSliceTokens) % 2", "in_part / kSliceTokens) % 1",
+          (RACE,), "shared"),
+    Fault("warps lie on one another", "+ warp * kWarpOutputs * sizeof(Output)", "", (RACE, VALUE),
+          "shared"),
+    Fault("warps of pairs lie on one another", "slices + warp * kWarpOutputs * sizeof(Output)",
+          "slices", (RACE, VALUE), "pairs"),
+    Fault("bias of another warp's features", "first_feature + warp * kWarpOutputs + (rows",
+          "first_feature + (rows", (VALUE, BOUNDS), "pairs"),
     Fault("the last stage is kept", "if (tiles_k > 0) {", "if (tiles_k < 0) {", (STUCK, DIVERGENT),
           "ahead"),
 )  # fmt: skip

@@ -43,6 +43,9 @@ def directed():
         (Format(1, 1, 32), 2, {"overlap": Overlap(ahead=True, skew=2), "cluster": 2, **wide}),
         (Format(1, 1, 32), 4, {"overlap": Overlap(turns=True, ahead=True), "slices": 8}),
         (Format(1, 1, 32), 2, {"overlap": Overlap(skew=1), **wide}),
+        (Format(1, 1, 32), 2, {"overlap": Overlap(ahead=True), "by": "warpgroup", **wide}),
+        (Format(1, 2, 64), 2, {"overlap": Overlap(turns=True), "by": "warpgroup"}),
+        (Format(1, 2, 16), 2, {"overlap": Overlap(), "by": "warpgroup"}),
         (Format(1, 2, 64), 2, {"overlap": Overlap(skew=2)}),
         (Format(1, 2, 128), 2, {"overlap": Overlap(split=2, turns=True), "tile": (128, 128)}),
         (Format(1, 2, 128), 2, {"overlap": Overlap(), "cluster": 2}),
@@ -50,7 +53,7 @@ def directed():
     ):
         base = load_schedule("ssmm_sm90", format, make_ssmm(format, "bfloat16").dtype)
         n, k = words.get("tile", (128, 128))
-        rows = 1 if format.plain else format.m
+        rows = format.m if base.stationary.fold == "prefix" and not format.plain else 1
         schedule = replace(
             base,
             where=(),
@@ -61,7 +64,7 @@ def directed():
             overlap=words["overlap"],
             cluster=Cluster(words.get("cluster", 1)),
             split=Split(words.get("pieces", 1)),
-            epilogue=Epilogue(words.get("slices", 16)),
+            epilogue=Epilogue(words.get("slices", 16), words.get("by", "warp")),
         )
         yield schedule, format, "bfloat16"
 

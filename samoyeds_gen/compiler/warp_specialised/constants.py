@@ -44,6 +44,8 @@ def _tile(plan: SpecialisedPlan) -> ConstantGroup:
     blocks = ("kBlockFeatures", rows, "rows of the decoded weight a block of words")
     experts = ("kMaxExperts", MAX_EXPERTS, "the launcher refuses more")
     gather = ("kGatherBarrier", 1 + g.consumers, "named barrier of the producer's threads")
+    shared_outputs = ("kGroupOutputs", 4 * g.outputs, "output features a warpgroup")
+    slices = ("kSliceBarrier", 2 + g.consumers, "first named barrier of slices, one a warpgroup")
     skew = ("kSkew", s.overlap.skew, "stages that a warpgroup begins behind the one before")
     stored = ("kWeightRows", g.weight_rows, "stored rows of a stage")
     return _group(
@@ -60,6 +62,7 @@ def _tile(plan: SpecialisedPlan) -> ConstantGroup:
         ("kFeaturesPerRow", g.features_per_row, "output features of one such row"),
         ("kWarpFeatures", WARPGROUP_ROWS // 4 * g.features_per_row, "of these a warp"),
         ("kWarpOutputs", g.outputs, "output features a warp"),
+        *((shared_outputs, slices) if g.slice_warps > 1 else ()),
         ("kRowGroups", g.row_groups, "groups of 8 rows of a warp that become output"),
         ("kTileOutputs", 4 * g.consumers * g.outputs, "output features a CTA"),
         ("kRasterGroup", s.raster.group, "tile rows walked together"),
@@ -109,6 +112,9 @@ def _fold(plan: SpecialisedPlan) -> ConstantGroup:
 def _memory(plan: SpecialisedPlan) -> ConstantGroup:
     s, g = plan.schedule, plan.geometry
     chunks = g.token_chunks
+    alone = g.slice_warps == 1
+    part_slices = ("kPartSlices", -(-g.part_tokens // s.epilogue.tokens), "slices of a part")
+    whose, of = ("one slice a warp", "a warp") if alone else ("two a warpgroup", "a warpgroup")
     groups = ("kTokenGroups", -(-s.tile.n // 32), "groups of 32 tokens a tile")
     held = g.spare and (plan.problem.scale or g.gathered)
     metadata = ("kMetadataBytes", g.metadata_bytes, "of which metadata")
@@ -127,9 +133,10 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
         *_places(plan),
         ("kSlices", plan.buffer("slices").offset, "first byte of the output slices"),
         *((groups,) if held else ()),
-        ("kSliceTokens", s.epilogue.tokens, "tokens a slice, one slice a warp"),
-        ("kTokenChunks", chunks, "16-byte chunks of a warp's features and a token"),
-        ("kStoreTokens", 32 // chunks, "tokens that a warp stores at once"),
+        ("kSliceTokens", s.epilogue.tokens, f"tokens a slice, {whose}"),
+        *(() if alone else (part_slices,)),
+        ("kTokenChunks", chunks, f"16-byte chunks of {of}'s features and a token"),
+        ("kStoreTokens", 32 * g.slice_warps // chunks, f"tokens that {of} stores at once"),
         ("kSliceStride", g.slice_stride, "bytes a token: 16 more keep banks apart"),
         ("kSliceBytes", g.slice_bytes, "bytes a slice"),
         ("kChunkElements", 16 // plan.problem.out_dtype.bytes, "outputs in 16 bytes"),
@@ -178,7 +185,7 @@ def _wrappers(plan: SpecialisedPlan) -> tuple[Wrapper, ...]:
         names += ["tma_box_to_all", "cluster_sync", "mbarrier_arrive_at"]
     if g.split > 1:
         names += ["cluster_sync", "send"]
-    if g.gathered or plan.schedule.overlap.turns:
+    if g.gathered or plan.schedule.overlap.turns or g.slice_warps > 1:
         names.append("warpgroup_sync")
     if plan.schedule.overlap.turns:
         names.append("warpgroup_arrive")

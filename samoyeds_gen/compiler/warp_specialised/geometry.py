@@ -33,12 +33,12 @@ class SpecialisedGeometry(Geometry):
     """Numbers of one CTA. Rows are rows of the matrix unit: stored rows, and output rows for the
     expand fold; `weight_rows` are stored rows of a stage; `*_bytes` are bytes of one stage, and
     `word_bytes` those of one warpgroup's metadata and fold words. `outputs` are the output features
-    of a warp, in `row_groups` groups of 8 rows. `parts_bytes` hold the parts that a CTA receives
-    when k is split. `fragment_buffers` stages of weight are in flight to registers; 0 where weight
-    goes through the ring. `spare`: consumers have registers to spare beside a tile's sums; they
-    then hold the scales and names of its tokens, are told where it lies, and its first products
-    begin the sums, which are zeros before otherwise. `crowded`: an activation may need more
-    registers than there are.
+    of a warp, in `row_groups` groups of 8 rows; `slice_warps` warps share a slice. `parts_bytes`
+    hold the parts that a CTA receives when k is split. `fragment_buffers` stages of weight are in
+    flight to registers; 0 where weight goes through the ring. `spare`: consumers have registers to
+    spare beside a tile's sums; they then hold the scales and names of its tokens, are told where it
+    lies, and its first products begin the sums, which are zeros before otherwise. `crowded`: an
+    activation may need more registers than there are.
     """
 
     consumers: int
@@ -56,6 +56,7 @@ class SpecialisedGeometry(Geometry):
     tiles_per_block: int
     part_tokens: int
     sums: int
+    slice_warps: int
     slice_stride: int
     slice_bytes: int
     consumer_registers: int
@@ -88,8 +89,13 @@ class SpecialisedGeometry(Geometry):
 
     @property
     def token_chunks(self) -> int:
-        """Chunks of 16 bytes that a warp's features of a token fill in a slice."""
+        """Chunks of 16 bytes that a token's features fill in a slice."""
         return (self.slice_stride - 16) // 16
+
+    @property
+    def slices(self) -> int:
+        """Slices of a CTA: one a warp, or two a warpgroup, filled in turn."""
+        return 4 * self.consumers if self.slice_warps == 1 else 2 * self.consumers
 
 
 SpecialisedPlan = KernelPlan[SpecialisedGeometry]
@@ -144,7 +150,8 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
     words = metadata + fold_bytes(schedule, problem)
     part = tile.n // schedule.overlap.split
     outputs = WARPGROUP_ROWS // 4 * per_row // (2 if problem.gated else 1)
-    stride = outputs * problem.out_dtype.bytes + 16
+    sharing = 4 if schedule.epilogue.by == "warpgroup" else 1
+    stride = sharing * outputs * problem.out_dtype.bytes + 16
     gathered = problem.index is not None
     selectors = 2 * max(0, f.m - 2) if prefix else 0  # those of two rows a block are overhead
     in_registers = fold == "expand" or schedule.stationary.weight == "registers"
@@ -184,6 +191,7 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
         tiles_per_block=max(1, f.v // tile.k) if prefix else 1,
         part_tokens=part,
         sums=part // 2,
+        slice_warps=sharing,
         slice_stride=stride,
         slice_bytes=schedule.epilogue.tokens * stride,
         consumer_registers=consumer,

@@ -262,6 +262,12 @@ def cluster_split(case: Case) -> Violation | None:
             f"use split(k={MAX_CLUSTER})",
             "split",
         )
+    if split > 1 and case.schedule.epilogue.by == "warpgroup":
+        return Violation(
+            f"split k={split} deals slices of warps to a cluster, epilogue by='warpgroup' has none",
+            "leave by out",
+            "epilogue",
+        )
     slice_tokens, part = case.schedule.epilogue.tokens, case.schedule.tile.n
     part //= case.schedule.overlap.split
     if split > 1 and part % slice_tokens:
@@ -332,7 +338,7 @@ def warpgroup_shared(case: Case) -> Violation | None:
     """Ring and slices fit the shared memory of one CTA."""
     schedule, g = case.schedule, derive_geometry(case.schedule, case.problem)
     stage = stage_bytes(schedule, case.problem)
-    slices = 4 * g.consumers * g.slice_bytes
+    slices = g.slices * g.slice_bytes
     table = 8 * (MAX_EXPERTS + 1) if case.problem.grouped else 0
     limit = case.target.shared_per_cta - RESERVED_BYTES - table - slices
     needed = schedule.pipeline.stages * stage

@@ -71,7 +71,7 @@ def add_buffers(plan: SpecialisedPlan) -> SpecialisedPlan:
         return Buffer(name, "shared", element, shape, size, note, **life, **more)  # type: ignore[arg-type]
 
     out = plan.problem.out_dtype
-    slice_shape = (4 * g.consumers, s.epilogue.tokens, g.slice_stride // out.bytes)
+    slice_shape = (g.slices, s.epilogue.tokens, g.slice_stride // out.bytes)
     weight = shared(
         "weight_ring",
         dtype,
@@ -103,7 +103,7 @@ def add_buffers(plan: SpecialisedPlan) -> SpecialisedPlan:
             "slices",
             out.short,
             slice_shape,
-            4 * g.consumers * g.slice_bytes,
+            g.slices * g.slice_bytes,
             "output rows on their way to 16-byte stores",
         ),
         shared("full", "u64", (stages,), 8 * stages, "a stage's copies have arrived"),
