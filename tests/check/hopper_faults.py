@@ -379,8 +379,8 @@ MORE_FAULTS = (
     Fault("sums stored in flight", "wgmma_wait_0();", "wgmma_wait_1();", (RACE, RAW, EARLY),
           "ahead"),
     # Slices that a warpgroup shares.
-    Fault("warps do not meet at a slice", "        warpgroup_sync(slice_barrier, 128);", "", (RACE,),
-          "shared"),
+    Fault("warps do not meet at a slice", "        warpgroup_sync(slice_barrier, 128);", "",
+          (RACE,), "shared"),
     Fault("one slice for all turns", "in_part / kSliceTokens) % 2", "in_part / kSliceTokens) % 1",
           (RACE,), "shared"),
     Fault("warps lie on one another", "+ warp * kWarpOutputs * sizeof(Output)", "", (RACE, VALUE),
