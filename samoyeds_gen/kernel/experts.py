@@ -38,6 +38,7 @@ class ExpertsCall(PreparedCall):
         self._experts = order.shapes["offsets"][0] - 1
         hidden = lower.shape[0] // self._experts
         super().__init__(device, up.dtype, (tokens, hidden))
+        self._like = "x"
         choices = order.shapes["slots"][1]
         self._route(order, dict(numbers))
         self._product(gate, up, "x", "wide", tokens, tokens * choices, target)

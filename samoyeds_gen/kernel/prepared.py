@@ -91,6 +91,7 @@ class PreparedCall:
         self._arrays = Arrays()
         self._stages: list[Stage] = []
         self._packed: dict[tuple[int, ...], Packed] = {}
+        self._like = ""  # an array of the call that the result is like, which is quicker to make
         self._mapped: tuple[str, ...] = ()  # arrays of the call that lie under tensor maps
 
     @property
@@ -101,7 +102,10 @@ class PreparedCall:
     def __call__(self, arrays: Mapping[str, Any]) -> Any:
         """Queue the launches on torch's current stream; `arrays` are torch tensors by name."""
         torch = self._torch
-        out = torch.empty(self._shape, dtype=self._kind, device=self._place)
+        if self._like:
+            out = torch.empty_like(arrays[self._like])
+        else:
+            out = torch.empty(self._shape, dtype=self._kind, device=self._place)
         addresses = {name: array.data_ptr() for name, array in arrays.items()}
         addresses["out"] = out.data_ptr()
         base = 0

@@ -93,10 +93,10 @@ class SparseExperts(KeepsTypes):
         shared_weight: Array | None = None,
     ) -> Array:
         """See the class."""
-        up = self.up_proj
         given = Given(None, None, chosen, weights, shared_weight)
         if (again := self._repeated(tokens, given, None)) is not None:
             return again
+        up = self.up_proj
         rows = rows_of(tokens, up.shape[1], up.data)
         self._check(rows, chosen, weights, shared_weight)
         refuse_training("weights", weights)
@@ -123,10 +123,10 @@ class SparseExperts(KeepsTypes):
         `bias` float32 [count] is given where the routing has one. `rule` is `ops.spelled(routing)`,
         for those who are traced and cannot spell.
         """
-        up = self.up_proj
         given = Given(logits, bias, None, None, shared_weight)
         if (again := self._repeated(tokens, given, routing)) is not None:
             return again
+        up = self.up_proj
         rows = rows_of(tokens, up.shape[1], up.data)
         refuse_training("logits", logits)
         if ops.traced(rows):
@@ -169,7 +169,8 @@ class SparseExperts(KeepsTypes):
         again = self._again
         if again is None or ops.traced(tokens):
             return None
-        weights = (self.up_proj.sparse(), self.down_proj.sparse())
+        parts = self.__dict__["_modules"]  # an attribute that is a module takes its time to find
+        weights = (parts["up_proj"].sparse(), parts["down_proj"].sparse())
         return again((tokens, *given), rule, weights)
 
     def _layer(self, rule: Routing, rows: Array, given: Given, asked: Routing | None) -> Array:

@@ -65,7 +65,8 @@ class SparseMoE(nn.Module):
         """See the class."""
         tokens = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
         gate, experts, routing = self.gate, self.experts, self.routing
-        weight = None if self.shared_gate is None else torch.sigmoid(self.shared_gate(tokens))
+        shared_gate = self.shared_gate
+        weight = None if shared_gate is None else torch.sigmoid(shared_gate(tokens))
         folded = None if weight is None or not experts.shared else weight[:, 0].float()
         if routing is not None and follows_rule(gate, tokens):
             logits = logits_of(gate, tokens, self.wide)
