@@ -1,0 +1,60 @@
+"""Machine code of kernels whose matrix work runs on: metadata in flight has registers of its own."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from samoyeds_gen.errors import SamoyedsError
+from samoyeds_gen.formats import Format
+from samoyeds_gen.kernel import build_variant
+from samoyeds_gen.language import load_schedule, make_ssmm, target_named
+from samoyeds_gen.language.layouts import swizzle_for_row
+from samoyeds_gen.language.schedule import Epilogue, Overlap, Tile, Warps
+from samoyeds_gen.runtime import disassemble
+from samoyeds_gen.runtime.disassembly import find_tool
+
+METADATA = re.compile(r"HGMMA\.SP\S* .*\b(R\d+), 0x[01]\b")
+WAIT = re.compile(r"WARPGROUP\.DEPBAR\.LE gsb0, 0x1\b")
+
+
+def tool_missing():
+    try:
+        find_tool()
+    except SamoyedsError as error:
+        return str(error)
+    return ""
+
+
+def stages(text):
+    """The metadata registers of each stage's matrix work, in the order of the machine code."""
+    found, stage = [], set()
+    for line in text.splitlines():
+        if named := METADATA.search(line):
+            stage.add(named[1])
+        elif WAIT.search(line):
+            found.append(stage)
+            stage = set()
+    return found
+
+
+@pytest.mark.skipif(bool(tool_missing()), reason=tool_missing())
+@pytest.mark.parametrize(("n", "k", "consumers"), [(256, 64, 2), (128, 128, 4)])
+def test_stages_in_flight_read_other_registers(n, k, consumers):
+    problem = make_ssmm(Format(1, 1, 32), "bfloat16")
+    base = load_schedule("ssmm_sm90", problem.format, problem.dtype)
+    schedule = replace(
+        base,
+        where=(),
+        tile=Tile(64 * consumers, n, k),
+        warps=Warps(4 * consumers, 1),
+        layout=replace(base.layout, weight=swizzle_for_row(k).name),
+        overlap=Overlap(ahead=True),
+        epilogue=Epilogue(8),
+    )
+    built = build_variant(schedule, problem, target_named("sm_90a")).build
+    first, second, *rest = stages(disassemble(built.cubin))
+    assert first and second
+    assert first.isdisjoint(second)  # a turn of the loop is two stages
+    for last in rest:  # an odd stage behind the loop
+        assert second.isdisjoint(last) or first.isdisjoint(last)
