@@ -111,10 +111,12 @@ def _multiply_rows(
     On a GPU the launch is prepared once for a number of tokens.
     """
     count, on_gpu = len(tokens), tokens.device.type == "cuda"
-    known: dict[Any, tuple[RowsCall, Array]] = w.derived("prepared rows", _no_calls)
+    known: dict[Any, RowsCall] = w.derived("prepared rows", _no_calls)
+    # Kept as long as the weight: a captured graph reads them, whatever becomes of its launches.
+    offsets: dict[int, Array] = w.derived("offsets of rows", _no_calls)
     key = (count, *options.values())
-    found = known.get(key)
-    if found is None:
+    call = known.get(key)
+    if call is None:
         problem = make_ssmm(w.format, w.dtype, grouped=True, **options)
         task = ExpertTask(*w.shape, 1, 1, bucket(count))
         kernel = _kernel(problem, task, _machine(tokens.device))
@@ -127,9 +129,9 @@ def _multiply_rows(
         call = RowsCall(kernel, w, tokens=count, device=tokens.device.index)
         if len(known) >= MOST_PREPARED:
             known.clear()
-        found = known[key] = (call, ends.to(tokens.device))
-    call, ends = found
-    arrays = {"x": _whole_rows(tokens), "offsets": ends}
+        known[key] = call
+        offsets.setdefault(count, ends.to(tokens.device))
+    arrays = {"x": _whole_rows(tokens), "offsets": offsets[count]}
     if bias is not None:
         arrays["bias"] = bias.contiguous()
     return call(arrays)
