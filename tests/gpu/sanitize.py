@@ -1,4 +1,4 @@
-"""Runs compute-sanitizer's four tools over shipped schedules, clusters and layers of experts.
+"""Runs compute-sanitizer's four tools over schedules, shipped and others, and layers.
 
     python tests/gpu/sanitize.py [--layers | SCHEDULE FORMAT ..]
 
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from samoyeds_gen.formats import Format
 from samoyeds_gen.language import load_schedule, make_ssmm
-from samoyeds_gen.language.schedule import Cluster, Split, Tile
+from samoyeds_gen.language.schedule import Cluster, Epilogue, Overlap, Split, Tile, Warps
 
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SHAPE = "600,330,150"
@@ -35,15 +35,21 @@ LAYERS = ("on_load", "before", "ring")  # where tokens are gathered; kernels of 
 GOOD = ("ERROR SUMMARY: 0 errors", "RACECHECK SUMMARY: 0 hazards")
 
 
-def clusters(folder: Path) -> list[tuple[str, str]]:
-    """Schedule files whose CTAs split k, and share tokens, in a cluster."""
-    form = Format(1, 2, 128)
-    base = replace(load_schedule("ssmm_sm90", form, make_ssmm(form, "bf16").dtype), where=())
+def directed(folder: Path) -> list[tuple[str, str]]:
+    """Schedule files with directives that shipped ones lack: CTAs that split k, and share tokens,
+    in a cluster; slices of warpgroups; matrix work that runs on.
+    """
     made = []
-    for name, changes in (("split", {"split": Split(3)}), ("shared", {"cluster": Cluster(2)})):
+    for name, form, m, changes in (
+        ("split", Format(1, 2, 128), 256, {"split": Split(3)}),
+        ("shared", Format(1, 2, 128), 256, {"cluster": Cluster(2)}),
+        ("lines", Format(1, 2, 128), 256, {"epilogue": Epilogue(16, "warpgroup")}),
+        ("ahead", Format(1, 1, 32), 128, {"overlap": Overlap(ahead=True)}),
+    ):
+        base = replace(load_schedule("ssmm_sm90", form, make_ssmm(form, "bf16").dtype), where=())
         path = folder / f"{name}.json"
-        tile = Tile(256, 64, 128)
-        path.write_text(replace(base, name=name, tile=tile, **changes).to_json())
+        tile, warps = Tile(m, 64, 128), Warps(8, 1)
+        path.write_text(replace(base, name=name, tile=tile, warps=warps, **changes).to_json())
         made.append((str(path), str(form)))
     return made
 
@@ -75,7 +81,7 @@ def commands(given: list[str], folder: Path) -> list[tuple[str, list[str]]]:
     layers = [(f"layer {kind}", layer_command(kind)) for kind in LAYERS]
     if given == ["--layers"]:
         return layers
-    kernels = list(zip(given[::2], given[1::2], strict=True)) or [*RUNS, *clusters(folder)]
+    kernels = list(zip(given[::2], given[1::2], strict=True)) or [*RUNS, *directed(folder)]
     named = [(f"{Path(name).stem} {form}", kernel_command(name, form)) for name, form in kernels]
     return named if given else named + layers
 

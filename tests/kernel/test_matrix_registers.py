@@ -1,4 +1,4 @@
-"""Machine code of kernels whose matrix work runs on: metadata in flight has registers of its own."""
+"""Machine code of kernels whose matrix work runs on: its metadata has registers of its own."""
 
 import re
 from dataclasses import replace
@@ -54,7 +54,8 @@ def test_stages_in_flight_read_other_registers(n, k, consumers):
     )
     built = build_variant(schedule, problem, target_named("sm_90a")).build
     first, second, *rest = stages(disassemble(built.cubin))
-    assert first and second
+    assert first
+    assert second
     assert first.isdisjoint(second)  # a turn of the loop is two stages
     for last in rest:  # an odd stage behind the loop
         assert second.isdisjoint(last) or first.isdisjoint(last)
