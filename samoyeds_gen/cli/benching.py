@@ -19,7 +19,7 @@ from samoyeds_gen.kernel import Kernel
 from samoyeds_gen.pictures import draw_measurements
 from samoyeds_gen.runtime import device_info, nvrtc_version, require_driver
 from samoyeds_gen.tune import SUITES, AutoKernel, Shape, compile, group_of, suite_named
-from samoyeds_gen.tune.bench import Results, run_bench
+from samoyeds_gen.tune.bench import Results, Written, run_bench
 from samoyeds_gen.tune.machines import machine_of
 from samoyeds_gen.tune.results import Mean, Row, require_suffix, write_results
 from samoyeds_gen.tune.timing import FULL, QUICK, Effort
@@ -136,25 +136,38 @@ def bench(
     base = QUICK if quick else FULL
     effort = Effort(rounds or base.rounds, base.sample_ms, base.settle_ms, base.warmup_s)
     ours = [each for name in files or [AUTO] for each in contenders(name, formats)]
-    results = measure(shapes, ours, effort, with_peers=peers)
-    print_results(results)
+    print_results(measure(shapes, ours, effort, _writer(outputs, effort), with_peers=peers))
     typer.echo(f"{device_info()}, bfloat16, {effort.rounds} rounds of {effort.sample_ms:.0f} ms")
-    for path in outputs:
-        if path.suffix == ".svg":
-            path.write_text(draw_measurements(results.rows, title=str(device_info().name)))
-        else:
-            write_results(path, results.rows, results.failed, about(effort))
+
+
+def _writer(outputs: Sequence[Path], effort: Effort) -> Written:
+    """Writes every file that was asked for, anew after every shape."""
+    record = about(effort)
+
+    def written(results: Results) -> None:
+        for path in outputs:
+            if path.suffix == ".svg":
+                path.write_text(draw_measurements(results.rows, title=str(record["gpu"])))
+            else:
+                write_results(path, results.rows, results.failed, record)
+
+    return written
 
 
 def measure(
-    shapes: Sequence[tuple[str, Shape]], ours: Sequence[Ours], effort: Effort, *, with_peers: bool
+    shapes: Sequence[tuple[str, Shape]],
+    ours: Sequence[Ours],
+    effort: Effort,
+    written: Written,
+    *,
+    with_peers: bool,
 ) -> Results:
     """Run the comparison on the present GPU with its progress on stderr."""
     from samoyeds_gen.tune.rig import TorchRig
 
     rig = TorchRig(machine_of(device_info()), ours, with_peers=with_peers)
     with steps("bench") as advance:
-        return run_bench(shapes, rig, effort, advance)
+        return run_bench(shapes, rig, effort, advance, written)
 
 
 def contenders(name: str, formats: Sequence[Format]) -> list[Ours]:

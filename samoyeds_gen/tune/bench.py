@@ -49,14 +49,21 @@ class Results:
 Progress = Callable[[int, int, str], None]
 """`progress(done, total, sentence)`: shapes done, and what just happened."""
 
+Written = Callable[[Results], None]
+"""Given all results so far, which it may keep: a run may end at any moment."""
+
 
 def run_bench(
     shapes: Sequence[tuple[str, Shape]],
     rig: Rig,
     effort: Effort,
     progress: Progress = lambda done, total, sentence: None,
+    written: Written = lambda results: None,
 ) -> Results:
-    """Compare everybody at each (group, shape). A contender that failed is noted, not timed."""
+    """Compare everybody at each (group, shape); `written` is called with all results after each.
+
+    A contender that failed is noted, not timed.
+    """
     results = Results()
     total = len(shapes)
     for done, (group, shape) in enumerate(shapes):
@@ -79,6 +86,7 @@ def run_bench(
                 progress(done, total, sentence_of(row))
         ready.clear()
         rig.release()
+        written(results)
     progress(total, total, "done")
     return results
 

@@ -64,9 +64,9 @@ def gpu(monkeypatch):
     """An invented GPU for `bench`: what it was asked to measure."""
     asked = []
 
-    def measure(shapes, ours, effort, *, with_peers):
+    def measure(shapes, ours, effort, written, *, with_peers):
         asked.append((shapes, [(name, format) for name, format, _ in ours], effort, with_peers))
-        return run_bench(shapes, InventedRig(ours), effort)
+        return run_bench(shapes, InventedRig(ours), effort, written=written)
 
     monkeypatch.setattr(benching, "require_torch", lambda *given: None)
     monkeypatch.setattr(benching, "device_info", InventedDevice)

@@ -84,7 +84,11 @@ SHAPES = [("paper", (1024, 512, 256)), ("paper", (512, 512, 512)), ("given", (8,
 
 def test_everybody_is_timed_at_every_shape_and_compared_with_the_faster_cublas():
     rig = InventedRig(usual)
-    results = run_bench(SHAPES, rig, EFFORT)
+    kept = []
+    results = run_bench(SHAPES, rig, EFFORT, written=lambda now: kept.append(len(now.rows)))
+    assert kept[-1] == len(results.rows)
+    assert len(kept) == len(SHAPES)
+    assert kept == sorted(set(kept))
     assert rig.asked == rig.released == [shape for _, shape in SHAPES]
     assert [row.contender for row in results.rows[:3]] == [
         "cuBLAS out[n,m]",
