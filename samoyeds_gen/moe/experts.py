@@ -166,8 +166,10 @@ class SparseExperts(KeepsTypes):
 
     def _repeated(self, tokens: Array, given: Given, rule: Routing | None) -> Array | None:
         """The result, where the launches of the call before serve this one too."""
+        if ops.traced(tokens):  # before anything that a compiler would guard
+            return None
         again = self._again
-        if again is None or ops.traced(tokens):
+        if again is None:
             return None
         parts = self.__dict__["_modules"]  # an attribute that is a module takes its time to find
         weights = (parts["up_proj"].sparse(), parts["down_proj"].sparse())
