@@ -25,11 +25,10 @@ from samoyeds_gen.tune.layers.markdown import (
     layers_markdown,
     memory_markdown,
     models_markdown,
-    read_rows,
 )
 from samoyeds_gen.tune.layers.memory_rows import MemoryRow
 from samoyeds_gen.tune.layers.model_rows import ModelRow
-from samoyeds_gen.tune.layers.rows import LayerRow
+from samoyeds_gen.tune.layers.rows import LayerRow, read_rows
 
 DOCS = Path(__file__).parent
 WALK = ((200, 0, 37, 144, 300), 1024, (256, 144), 2, 6)  # what docs/experts.md explains

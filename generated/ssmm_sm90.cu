@@ -48,7 +48,8 @@ constexpr int kFull = 214400;  // first barrier of full stages
 constexpr int kEmpty = 214528;  // first barrier of empty stages
 constexpr int kPlaces = 214432;  // first byte of the places of stages' tiles
 constexpr int kSlices = 209280;  // first byte of the output slices
-constexpr int kSliceTokens = 8;  // tokens a slice, one slice a warp
+constexpr int kSliceCount = 8;  // slices of a CTA, one a warp
+constexpr int kSliceTokens = 8;  // tokens a slice
 constexpr int kTokenChunks = 4;  // 16-byte chunks of a warp's features and a token
 constexpr int kStoreTokens = 8;  // tokens that a warp stores at once
 constexpr int kSliceStride = 80;  // bytes a token: 16 more keep banks apart
@@ -65,7 +66,7 @@ static_assert(kWeightStage == kWeightRows * kWeightRowBytes, "a stage is one box
 static_assert(kWeightStage % (8 * kWeightRowBytes) == 0, "stages keep the phase of the swizzle");
 static_assert(kTokenStage == kTileK / kBoxColumns * kBoxBytes, "boxes cover a stage of tokens");
 static_assert(kTokenRing + kStages * kTokenStage <= kSharedBytes, "the ring fits");
-static_assert(kSlices + 4 * kConsumers * kSliceBytes <= kSharedBytes, "the output slices fit");
+static_assert(kSlices + kSliceCount * kSliceBytes <= kSharedBytes, "the output slices fit");
 static_assert(kWordBytes % 16 == 0, "bulk copies move whole chunks of 16 bytes");
 static_assert(128 * (kConsumers * kConsumerRegisters + kProducerRegisters) <= 65536,
               "the warpgroups share the registers of an SM");
@@ -519,8 +520,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     Output* lane_out = out + (tile_n * kTileN + lane_token) * out_stride + lane_feature;
     const int tokens_left = n - tile_n * kTileN - lane_token;
     const int lane_features = min(m - lane_feature, kChunkElements);
-    const bool whole_chunks =
-        out_stride % kChunkElements == 0 && first_feature + kWarpOutputs <= m;
+    const bool whole_chunks = out_stride % kChunkElements == 0 &&
+                              first_feature + kWarpOutputs <= m;
 
 #pragma unroll
     for (int part = 0; part < kParts; ++part) {

@@ -37,8 +37,7 @@ class ExpertsCall(PreparedCall):
         self._keep = keep
         self._experts = order.shapes["offsets"][0] - 1
         hidden = lower.shape[0] // self._experts
-        super().__init__(device, up.dtype, (tokens, hidden))
-        self._like = "x"
+        super().__init__(device, up.dtype, (tokens, hidden), like="x")
         choices = order.shapes["slots"][1]
         self._route(order, dict(numbers))
         self._product(gate, up, "x", "wide", tokens, tokens * choices, target)
@@ -126,5 +125,4 @@ class RowsCall(PreparedCall):
     def __init__(self, kernel: GroupedKernel, w: SparseWeight, *, tokens: int, device: int) -> None:
         features = w.shape[0] // 2 if kernel.problem.gated else w.shape[0]
         super().__init__(device, w.dtype, (tokens, features))
-        self._mapped = ("x",)
         self._multiply(kernel, w, "x", "out", experts=1, count=tokens, rows=tokens)

@@ -78,10 +78,13 @@ class PreparedCall:
     """`call(arrays) -> out`: stages that a subclass adds, queued one behind the other.
 
     A call's `arrays` are torch tensors with the names that arguments of stages have; "out", of
-    `shape` and the type `dtype`, is made by every call. Threads call it one after the other.
+    `shape` and the type `dtype`, is made by every call; quicker where it is `like` one of them.
+    Threads call it one after the other.
     """
 
-    def __init__(self, device: int, dtype: str, shape: tuple[int, int]) -> None:
+    def __init__(
+        self, device: int, dtype: str, shape: tuple[int, int], *, like: str | None = None
+    ) -> None:
         self._lock = Lock()
         self._torch = sys.modules["torch"]
         self._place = self._torch.device("cuda", device)
@@ -91,7 +94,7 @@ class PreparedCall:
         self._arrays = Arrays()
         self._stages: list[Stage] = []
         self._packed: dict[tuple[int, ...], Packed] = {}
-        self._like = ""  # an array of the call that the result is like, which is quicker to make
+        self._like = like
         self._mapped: tuple[str, ...] = ()  # arrays of the call that lie under tensor maps
 
     @property
@@ -102,7 +105,7 @@ class PreparedCall:
     def __call__(self, arrays: Mapping[str, Any]) -> Any:
         """Queue the launches on torch's current stream; `arrays` are torch tensors by name."""
         torch = self._torch
-        if self._like:
+        if self._like is not None:
             out = torch.empty_like(arrays[self._like])
         else:
             out = torch.empty(self._shape, dtype=self._kind, device=self._place)
@@ -186,6 +189,8 @@ class PreparedCall:
                 )  # fmt: skip
             else:
                 known[box.source] = MapOf(tokens, box, w.dtype, (count, k))
+                if tokens not in self._arrays.offsets:
+                    self._mapped = (tokens,)
         arguments = tuple(known.get(each.source, each.source) for each in plan.parameters)
         grid = plan.grid(m, rows, device_info(self._device).multiprocessors, experts)
         loaded = kernel.variant.launcher(self._device).loaded

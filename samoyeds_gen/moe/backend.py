@@ -32,11 +32,27 @@ class Given(NamedTuple):
     shared_weight: Array | None = None
 
 
+class Work(NamedTuple):
+    """A layer call: `tokens` [T, k] through the MLPs of all experts, stacked in `up` and `down`."""
+
+    routing: Routing
+    tokens: Array
+    given: Given
+    up: SparseWeight
+    down: SparseWeight
+    activation: str
+    gated: bool
+
+
 class Prepared(NamedTuple):
-    """`call(arrays)` makes a layer call with these tensors, or with others like them."""
+    """A layer call that `make` makes; `call` makes it for other tensors like `arrays`, if any."""
 
     call: Callable[[Mapping[str, Array]], Array]
     arrays: dict[str, Array]
+
+    def make(self) -> Array:
+        """Make the call: [T, k]."""
+        return self.call(self.arrays)
 
 
 class Backend(Protocol):
@@ -79,20 +95,16 @@ class Backend(Protocol):
     def combine(self, y: Array, routed: Routed) -> Array:
         """Sum of each token's rows times their weights: y [slots, h] -> [T, h], in float32."""
 
-    def prepared(
-        self,
-        routing: Routing,
-        tokens: Array,
-        given: Given,
-        up: SparseWeight,
-        down: SparseWeight,
-        activation: str,
-        gated: bool,
-    ) -> Prepared | None:
-        """All steps of a layer call at once, for a backend and tensors that have such a thing."""
+    def layer(self, work: Work) -> Prepared:
+        """All of it: what gives [T, k] for the tokens [T, k] of a layer call."""
 
 
-def layer(
+def by_steps(backend: Backend, work: Work) -> Prepared:
+    """`Backend.layer` by the other steps."""
+    return Prepared(lambda _: _step_by_step(backend, *work), {})
+
+
+def _step_by_step(
     backend: Backend,
     routing: Routing,
     tokens: Array,
@@ -102,24 +114,6 @@ def layer(
     activation: str,
     gated: bool,
 ) -> Array:
-    """All of it: tokens [T, k] -> [T, k]. `up` and `down` are stacks of all experts."""
-    found = backend.prepared(routing, tokens, given, up, down, activation, gated)
-    if found is not None:
-        return found.call(found.arrays)
-    return step_by_step(backend, routing, tokens, given, up, down, activation, gated)
-
-
-def step_by_step(
-    backend: Backend,
-    routing: Routing,
-    tokens: Array,
-    given: Given,
-    up: SparseWeight,
-    down: SparseWeight,
-    activation: str,
-    gated: bool,
-) -> Array:
-    """`layer` by the steps."""
     if given.logits is not None:
         routed = backend.route(routing, given.logits, given.bias, given.shared_weight)
     else:

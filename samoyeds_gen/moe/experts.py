@@ -14,7 +14,7 @@ from samoyeds_gen.formats.arrays import Array
 from samoyeds_gen.language import Routing
 from samoyeds_gen.moe import ops
 from samoyeds_gen.moe.again import Again
-from samoyeds_gen.moe.backend import Given, backend_of, step_by_step
+from samoyeds_gen.moe.backend import Given, Work, backend_of
 from samoyeds_gen.moe.linear import check_pair, dense_mlp, like, refuse_training, rows_of
 from samoyeds_gen.moe.stored import KeepsTypes, StoredWeight
 
@@ -106,7 +106,7 @@ class SparseExperts(KeepsTypes):
             )
         else:
             rule = ops.sorting(self.count, chosen.shape[1], self.shared)
-            y = self._layer(rule, rows, given, None)
+            y = self._layer(rule, rows, given)
         return like(y, tokens)
 
     def routed(
@@ -133,7 +133,7 @@ class SparseExperts(KeepsTypes):
             rule = ops.spelled(routing) if rule is None else rule
             y = ops.routed_experts_op(rows, logits, bias, shared_weight, rule, *self._weights())
         else:
-            y = self._layer(routing, rows, given, routing)
+            y = self._layer(routing, rows, given)
         return like(y, tokens)
 
     def dense(self, expert: int) -> tuple[Array | None, Array, Array]:
@@ -175,16 +175,18 @@ class SparseExperts(KeepsTypes):
         weights = (parts["up_proj"].sparse(), parts["down_proj"].sparse())
         return again((tokens, *given), rule, weights)
 
-    def _layer(self, rule: Routing, rows: Array, given: Given, asked: Routing | None) -> Array:
-        """Make the call, and keep its launches for the next one."""
+    def _layer(self, rule: Routing, rows: Array, given: Given) -> Array:
+        """Make the call, and keep its launches for the next one.
+
+        Where experts are given, their shapes say the rule.
+        """
         backend = backend_of(rows.device)
         weights = (self.up_proj.sparse(), self.down_proj.sparse())
-        found = backend.prepared(rule, rows, given, *weights, self.activation, self.gated)
-        if found is None:
-            return step_by_step(backend, rule, rows, given, *weights, self.activation, self.gated)
+        found = backend.layer(Work(rule, rows, given, *weights, self.activation, self.gated))
+        asked = None if given.logits is None else rule
         again = Again(found, (rows, *given), asked, weights)
         self._again = again if again.whole else None
-        return found.call(found.arrays)
+        return found.make()
 
     def _check(
         self, rows: Array, chosen: Array, weights: Array, shared_weight: Array | None

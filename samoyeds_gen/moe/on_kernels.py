@@ -16,7 +16,7 @@ from samoyeds_gen.kernel import ExpertsCall, GroupedKernel, RowsCall, grouped_ke
 from samoyeds_gen.kernel.routing import RoutingKernel, combine, compile_routing
 from samoyeds_gen.kernel.routing_steps import order_of
 from samoyeds_gen.language import Routed, Routing, Ssmm, make_ssmm, target_named
-from samoyeds_gen.moe.backend import Backend, Given, Prepared
+from samoyeds_gen.moe.backend import Backend, Given, Prepared, Work, by_steps
 from samoyeds_gen.runtime import device_info
 from samoyeds_gen.tune.buckets import bucket
 from samoyeds_gen.tune.experts import ExpertTask, expert_schedules
@@ -72,31 +72,22 @@ class Kernels:
         """See Backend."""
         return combine(y, routed.slots, routed.scale)
 
-    def prepared(
-        self,
-        routing: Routing,
-        tokens: Array,
-        given: Given,
-        up: SparseWeight,
-        down: SparseWeight,
-        activation: str,
-        gated: bool,
-    ) -> Prepared | None:
+    def layer(self, work: Work) -> Prepared:
         """See Backend. On a GPU all launches of a number of tokens are prepared together."""
+        tokens, up = work.tokens, work.up
         count = tokens.shape[0]
-        whole = not (up.shape[1] % CHUNK_ELEMENTS or down.shape[1] % CHUNK_ELEMENTS)
+        whole = not (up.shape[1] % CHUNK_ELEMENTS or work.down.shape[1] % CHUNK_ELEMENTS)
         if tokens.device.type != "cuda" or not whole or not count:
-            return None
+            return by_steps(self, work)
         arrays = {"x": _whole_rows(tokens)}
-        values, index, stride = _add_routing(arrays, given)
+        values, index, stride = _add_routing(arrays, work.given)
         # The routing is named by its identity, which is quicker than its value: what was prepared
         # keeps it alive.
-        key = (id(routing), count, values, index, stride, len(arrays), activation)
+        key = (id(work.routing), count, values, index, stride, len(arrays), work.activation)
         calls: dict[Any, ExpertsCall] = up.derived("prepared layers", _no_calls)
         call = calls.get(key)
         if call is None:
-            kinds = (values, index, stride)
-            call = _prepare(routing, tokens, kinds, arrays, up, down, activation, gated)
+            call = _prepare(work, (values, index, stride), "shared_weight" in arrays)
             if len(calls) >= MOST_PREPARED:
                 calls.clear()
             calls[key] = call
@@ -167,18 +158,13 @@ def _add_routing(arrays: dict[str, Array], given: Given) -> Kinds:
     return weights.dtype, experts.dtype, 0
 
 
-def _prepare(
-    routing: Routing,
-    tokens: Array,
-    kinds: Kinds,
-    arrays: dict[str, Array],
-    up: SparseWeight,
-    down: SparseWeight,
-    activation: str,
-    gated: bool,
-) -> ExpertsCall:
-    """Choose, compile and prepare every launch of a layer for this number of tokens."""
+def _prepare(work: Work, kinds: Kinds, weighed: bool) -> ExpertsCall:
+    """Choose, compile and prepare every launch of a layer for this number of tokens.
+
+    `weighed`: shared experts have a weight.
+    """
     values, index, stride = kinds
+    routing, tokens, _, up, down, activation, gated = work
     device = tokens.device.index
     machine = _machine(tokens.device)
     target = target_named(machine.target)
@@ -190,7 +176,7 @@ def _prepare(
         target,
         len(tokens),
         chooses=index is None,
-        gated="shared_weight" in arrays,
+        gated=weighed,
         **names,
     )
     count = routing.experts + routing.shared

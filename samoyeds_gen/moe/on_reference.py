@@ -12,7 +12,7 @@ from samoyeds_gen.errors import LaunchError
 from samoyeds_gen.formats import SparseWeight, gate_block
 from samoyeds_gen.formats.arrays import Array, Device, to_torch
 from samoyeds_gen.language import Routed, Routing
-from samoyeds_gen.moe.backend import Backend
+from samoyeds_gen.moe.backend import Backend, Prepared, Work, by_steps
 
 
 class Reference:
@@ -71,8 +71,9 @@ class Reference:
             total += y[slot] * routed.scale[slot, None]
         return total.to(y.dtype)
 
-    def prepared(self, *_: object) -> None:
-        """Nothing is."""
+    def layer(self, work: Work) -> Prepared:
+        """See Backend."""
+        return by_steps(self, work)
 
 
 def decoded(w: SparseWeight) -> Array:

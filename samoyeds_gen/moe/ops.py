@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, library
 
 from samoyeds_gen.language import Routing
-from samoyeds_gen.moe.backend import Given, backend_of, layer
+from samoyeds_gen.moe.backend import Given, Work, backend_of
 from samoyeds_gen.moe.stored import weight_at
 
 
@@ -60,7 +60,8 @@ def experts(
     given = Given(experts=chosen, weights=weights, shared_weight=shared_weight)
     ends = (weight_at(up, up_numbers), weight_at(down, down_numbers))
     rule = sorting(count, chosen.shape[1], shared)
-    return layer(backend_of(tokens.device), rule, tokens, given, *ends, activation, gated)
+    work = Work(rule, tokens, given, *ends, activation, gated)
+    return backend_of(tokens.device).layer(work).make()
 
 
 def routed_experts(
@@ -79,8 +80,8 @@ def routed_experts(
     """`experts`, chosen by `logits` [T, experts] and `bias` float32 [experts] as `routing` says."""
     given = Given(logits=logits, bias=bias, shared_weight=shared_weight)
     ends = (weight_at(up, up_numbers), weight_at(down, down_numbers))
-    rule = parsed(routing)
-    return layer(backend_of(tokens.device), rule, tokens, given, *ends, activation, gated)
+    work = Work(parsed(routing), tokens, given, *ends, activation, gated)
+    return backend_of(tokens.device).layer(work).make()
 
 
 def traced(tokens: Tensor) -> bool:

@@ -14,12 +14,11 @@ from samoyeds_gen.tune.layers.markdown import (
     layers_markdown,
     memory_markdown,
     models_markdown,
-    read_rows,
 )
 from samoyeds_gen.tune.layers.memory_rows import MemoryRow, memory_json, memory_rows
 from samoyeds_gen.tune.layers.model_rows import ModelRow, model_rows, models_json
 from samoyeds_gen.tune.layers.models import ModelLayer, model_cases
-from samoyeds_gen.tune.layers.rows import LayerRow, layer_rows, layers_json
+from samoyeds_gen.tune.layers.rows import LayerRow, layer_rows, layers_json, read_rows
 from samoyeds_gen.tune.layers.run import run_layers
 from samoyeds_gen.tune.machines import machine_named
 from samoyeds_gen.tune.timing import Effort

@@ -114,7 +114,7 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
     chunks = g.token_chunks
     alone = g.slice_warps == 1
     part_slices = ("kPartSlices", -(-g.part_tokens // s.epilogue.tokens), "slices of a part")
-    whose, of = ("one slice a warp", "a warp") if alone else ("two a warpgroup", "a warpgroup")
+    whose, of = ("one a warp", "a warp") if alone else ("two a warpgroup", "a warpgroup")
     groups = ("kTokenGroups", -(-s.tile.n // 32), "groups of 32 tokens a tile")
     held = g.spare and (plan.problem.scale or g.gathered)
     metadata = ("kMetadataBytes", g.metadata_bytes, "of which metadata")
@@ -132,8 +132,9 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
         ("kEmpty", plan.buffer("empty").offset, "first barrier of empty stages"),
         *_places(plan),
         ("kSlices", plan.buffer("slices").offset, "first byte of the output slices"),
+        ("kSliceCount", g.slices, f"slices of a CTA, {whose}"),
         *((groups,) if held else ()),
-        ("kSliceTokens", s.epilogue.tokens, f"tokens a slice, {whose}"),
+        ("kSliceTokens", s.epilogue.tokens, "tokens a slice"),
         *(() if alone else (part_slices,)),
         ("kTokenChunks", chunks, f"16-byte chunks of {of}'s features and a token"),
         ("kStoreTokens", 32 * g.slice_warps // chunks, f"tokens that {of} stores at once"),

@@ -101,18 +101,14 @@ class SpecialisedText(KernelText):
             self.stage, self.stage_group = "stage_matrix", "stage_eight_by_matrices"
         alone = g.slice_warps == 1
         self.own_slices, self.shared_slices = alone, not alone
-        self.slices = "4" if alone else "2"
         self.storer = "lane" if alone else "thread"
         self.slice_features = "kWarpOutputs" if alone else "kGroupOutputs"
         self.slice_turn = "" if alone else " + turn * kSliceBytes"
         self.slice_sync = "__syncwarp();" if alone else "warpgroup_sync(slice_barrier, 128);"
         self.stored_slice = "slice" if alone else "slices"
         self.own_feature = "first_feature" if alone else "first_feature + warp * kWarpOutputs"
-        own = "warpgroup * 2 * kSliceBytes + warp * kWarpOutputs * sizeof(Output)"
-        self.slice_at = "slice_warp * kSliceBytes" if alone else own
         slices = plan.schedule.overlap.split * -(-g.part_tokens // plan.schedule.epilogue.tokens)
         self.odd_slices = not alone and slices % 2 == 1
-        self.staged_by_lanes = not alone and not self.transposed
         self.token_named = not self.transposed or plan.problem.scale or self.held_names
         self.store_matrices = f"stmatrix_x{g.row_groups}_trans"
         self.chunk_type = f"{'' if self.late_names else 'const '}unsigned char* const"

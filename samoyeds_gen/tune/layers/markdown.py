@@ -1,11 +1,8 @@
-"""The figures of layers as Markdown tables, from the JSON that `samoyeds-gen bench` writes."""
+"""The figures of layers as Markdown tables, from the rows that `samoyeds-gen bench` writes."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from samoyeds_gen.errors import TuneError
 from samoyeds_gen.tune.layers.best import ANCHOR
 from samoyeds_gen.tune.layers.memory_rows import MemoryRow
 from samoyeds_gen.tune.layers.model_rows import ModelRow, model_means
@@ -14,26 +11,6 @@ from samoyeds_gen.tune.layers.rows import LayerRow, layer_means
 NOTHING = ""
 NOT_YET = "Not measured yet.\n"
 MEGA = 1e6
-
-
-def read_rows(path: Path, kind: type, suite: str) -> tuple[list[Any], dict[str, Any]]:
-    """The rows of dataclass `kind` in a file of a suite, and what made them.
-
-    Without the file there are no rows. Raises TuneError for any other file.
-    """
-    if not path.is_file():
-        return [], {}
-    try:
-        record = json.loads(path.read_text())
-        if record["suite"] != suite:
-            raise ValueError(record["suite"])
-        rows = [kind(**row) for row in record.pop("rows")]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise TuneError(
-            f"{path.name} does not hold the figures of the suite {suite}",
-            remedy=f"write it with samoyeds-gen bench --suite {suite} -o {path.name}",
-        ) from None
-    return rows, record
 
 
 def layers_markdown(rows: Sequence[LayerRow], about: dict[str, Any]) -> str:

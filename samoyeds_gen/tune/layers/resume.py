@@ -7,8 +7,7 @@ from pathlib import Path
 from samoyeds_gen.errors import TuneError
 from samoyeds_gen.formats import Format
 from samoyeds_gen.tune.layers.configs import Case
-from samoyeds_gen.tune.layers.markdown import read_rows
-from samoyeds_gen.tune.layers.rows import LayerFailure, LayerRow
+from samoyeds_gen.tune.layers.rows import LayerFailure, LayerRow, read_rows
 from samoyeds_gen.tune.layers.run import LayerResults
 
 ALIKE = ("gpu", "driver", "nvrtc", "torch", "effort")

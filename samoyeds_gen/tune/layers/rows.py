@@ -5,8 +5,10 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Final
 
+from samoyeds_gen.errors import TuneError
 from samoyeds_gen.tune.layers.best import ANCHOR, Best
 from samoyeds_gen.tune.layers.configs import Case
 from samoyeds_gen.tune.results import geometric_mean
@@ -234,6 +236,26 @@ def layers_json(
         "failed": [asdict(each) for each in failed],
     }
     return json.dumps(record, indent=1) + "\n"
+
+
+def read_rows(path: Path, kind: type, suite: str) -> tuple[list[Any], dict[str, Any]]:
+    """The rows of dataclass `kind` in a file of a suite, and what made them.
+
+    Without the file there are no rows. Raises TuneError for any other file.
+    """
+    if not path.is_file():
+        return [], {}
+    try:
+        record = json.loads(path.read_text())
+        if record["suite"] != suite:
+            raise ValueError(record["suite"])
+        rows = [kind(**row) for row in record.pop("rows")]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise TuneError(
+            f"{path.name} does not hold the figures of the suite {suite}",
+            remedy=f"write it with samoyeds-gen bench --suite {suite} -o {path.name}",
+        ) from None
+    return rows, record
 
 
 def rows_csv(rows: Sequence[object], kind: type) -> str:
