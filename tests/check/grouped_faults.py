@@ -223,6 +223,5 @@ MORE_FAULTS = (
           "named < 0);", (VALUE,), "gather"),
     Fault("rows behind the last looked up", "at < last_row ? selection[at] : -1",
           "selection[at]", (BOUNDS,), "gather"),
-    Fault("wide store to a narrow row", "out_stride % kChunkElements == 0 && first_feature",
-          "first_feature", (CROOKED,)),
+    Fault("wide store to a narrow row", "out_stride % kChunkElements == 0 &&", "", (CROOKED,)),
 )  # fmt: skip
