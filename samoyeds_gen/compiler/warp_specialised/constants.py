@@ -113,7 +113,7 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
     s, g = plan.schedule, plan.geometry
     chunks = g.token_chunks
     alone = g.slice_warps == 1
-    part_slices = ("kPartSlices", -(-g.part_tokens // s.epilogue.tokens), "slices of a part")
+    part_slices = ("kPartSlices", g.part_slices, "slices of a part")
     whose, of = ("one a warp", "a warp") if alone else ("two a warpgroup", "a warpgroup")
     groups = ("kTokenGroups", -(-s.tile.n // 32), "groups of 32 tokens a tile")
     held = g.spare and (plan.problem.scale or g.gathered)

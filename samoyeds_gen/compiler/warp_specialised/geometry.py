@@ -93,6 +93,11 @@ class SpecialisedGeometry(Geometry):
         return (self.slice_stride - 16) // 16
 
     @property
+    def part_slices(self) -> int:
+        """Slices that hold a part of the tokens."""
+        return -(-self.part_tokens // (self.slice_bytes // self.slice_stride))
+
+    @property
     def slices(self) -> int:
         """Slices of a CTA: one a warp, or two a warpgroup, filled in turn."""
         return 4 * self.consumers if self.slice_warps == 1 else 2 * self.consumers

@@ -107,8 +107,7 @@ class SpecialisedText(KernelText):
         self.slice_sync = "__syncwarp();" if alone else "warpgroup_sync(slice_barrier, 128);"
         self.stored_slice = "slice" if alone else "slices"
         self.own_feature = "first_feature" if alone else "first_feature + warp * kWarpOutputs"
-        slices = plan.schedule.overlap.split * -(-g.part_tokens // plan.schedule.epilogue.tokens)
-        self.odd_slices = not alone and slices % 2 == 1
+        self.odd_slices = not alone and plan.schedule.overlap.split * g.part_slices % 2 == 1
         self.token_named = not self.transposed or plan.problem.scale or self.held_names
         self.store_matrices = f"stmatrix_x{g.row_groups}_trans"
         self.chunk_type = f"{'' if self.late_names else 'const '}unsigned char* const"

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -14,10 +14,8 @@ from samoyeds_gen.tune.timing import Launch, Timed
 HOST_CALLS = 20
 """Calls between two looks at the clock: few enough that the GPU's queue does not fill."""
 
-LARGE, LEAST = 2**21, 2**9
-"""Bytes of blocks: those of at least the one, and smaller ones, lie in pages of their own, where
-the allocator rounds to the other.
-"""
+SMALL, LEAST = 2**20, 2**9
+"""Bytes: blocks of up to the one lie in pages of their own, and all are multiples of the other."""
 
 
 def give_back() -> None:
@@ -43,14 +41,19 @@ def poison(nbytes: int) -> None:
     """
     torch.cuda.empty_cache()
     held = []
-    for largest, least in ((nbytes + 2 * LARGE, LARGE), (LARGE // 2, LEAST)):
-        size = largest
-        while size >= least:
-            before = torch.cuda.memory_reserved()
-            while torch.cuda.memory_reserved() == before:
-                held.append(torch.full((size,), 255, dtype=torch.uint8, device="cuda"))
-            size //= 2
+    for size in (*_halves(nbytes + 4 * SMALL, SMALL + LEAST), *_halves(SMALL, LEAST)):
+        before = torch.cuda.memory_reserved()
+        while torch.cuda.memory_reserved() == before:
+            held.append(torch.full((size,), 255, dtype=torch.uint8, device="cuda"))
     del held
+
+
+def _halves(most: int, least: int) -> Iterator[int]:
+    """From `most` by halves down to `least`."""
+    while most > least:
+        yield most
+        most //= 2
+    yield least
 
 
 def host_us(run: Launch, us: float) -> float:
