@@ -98,7 +98,9 @@ def _tried() -> Iterator[Rung]:
         pipeline=replace(best.pipeline, stages=6),
     )
     three = replace(best, tile=Tile(384, 128, 128), warps=Warps(12, 1))
+    lines = replace(best, epilogue=Epilogue(16, "warpgroup"))
     for name, directive, schedule, before in (
+        ("whole lines", "epilogue(tokens=16, by='warpgroup')", lines, "n=200"),
         ("cluster", "cluster(m=2)", replace(narrow, cluster=Cluster(2)), "raster=16"),
         ("split", "overlap(split=2)", replace(narrow, overlap=Overlap(split=2)), "raster=16"),
         ("k=64", "tile(k=64), pipeline(stages=6)", half, "n=200"),

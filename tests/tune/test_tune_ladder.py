@@ -37,7 +37,7 @@ TOGETHER = {
     "3 warpgroups": {"tile", "warps"},
 }
 CHANGES = {"stages=3": "pipeline", "n=192": "tile", "turns": "overlap", "raster=16": "raster"}
-CHANGES |= {"n=200": "tile", "cluster": "cluster", "split": "overlap"}
+CHANGES |= {"n=200": "tile", "whole lines": "epilogue", "cluster": "cluster", "split": "overlap"}
 
 
 def changed(one, other):

@@ -16,7 +16,7 @@ from samoyeds_gen.compiler.warp_specialised.geometry import (
     stage_bytes,
 )
 from samoyeds_gen.language import Schedule, Ssmm, Target, layouts
-from samoyeds_gen.language.schedule import Tile, Warps
+from samoyeds_gen.language.schedule import Epilogue, Tile, Warps
 from samoyeds_gen.tune.demand import FMA_PER_CLOCK, Demand
 from samoyeds_gen.tune.machines import Machine
 from samoyeds_gen.tune.shapes.plain import streamed_bytes, unit_rows
@@ -30,7 +30,7 @@ SPLITS = (1, 2)
 TURNS = (False, True)
 CLUSTERS = ((1, 1), (2, 1), (1, 2), (1, 4), (1, 8))  # CTAs that share tokens, or the columns of k
 GROUPS = (8, 16, 32)
-SLICES = (8, 16)
+SLICES = (Epilogue(8), Epilogue(8, "warpgroup"), Epilogue(16, "warpgroup"))
 FRAGMENTS = (1, 2)  # stages of weight on their way from memory to registers
 
 FEW_TOKENS = 64  # of a tile, up to which one warpgroup alone or a ring of more than six pay
@@ -39,7 +39,8 @@ SHARPNESS = 8.0  # a prototype's rates at V = 32, 64 and 128 fit within a tenth
 FOLD_CLOCKS = 1.8  # that the matrix unit waits for each clock of the fold's additions,
 EXPOSED = 1.25  # times as many where warpgroups neither take turns nor split their tokens
 LATENCY = 900  # clocks from a TMA copy's issue until its bytes are there
-EPILOGUE = 600  # clocks of a tile that are no step: stores leave while the next tile begins
+LINE = 2.0  # clocks of a tile that are no step, for each line of memory that its stores touch;
+LINE_BYTES = 128
 EXCHANGE = 1500  # and those that a cluster waits for the parts of its sums,
 EXCHANGED_PER_CLOCK = 32  # which move at so many bytes a clock
 
@@ -49,7 +50,7 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
     yield base
     prefix = plan_fold(base, problem) == "prefix"
     per_row = problem.format.m if prefix else 1
-    for groups, n, k, stages, split, turns, (cluster, parts), raster, tokens, fetch in product(
+    for groups, n, k, stages, split, turns, (cluster, parts), raster, slices, fetch in product(
         WARPGROUPS,
         TILE_N,
         TILE_K,
@@ -77,7 +78,7 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
             cluster=replace(base.cluster, m=cluster),
             split=replace(base.split, k=parts),
             raster=replace(base.raster, group=raster),
-            epilogue=replace(base.epilogue, tokens=tokens),
+            epilogue=slices,
         )
 
 
@@ -112,6 +113,7 @@ def demand(
     rows = unit_rows(schedule, problem)
     parts = 4.0 * tile.m * tile.n * (1 - 1 / g.split)
     reads = g.consumers * (g.token_bytes + g.word_bytes)
+    lines = tile.m * tile.n * problem.out_dtype.bytes / min(LINE_BYTES, 16 * g.token_chunks)
     past = weight if g.fragment_buffers else 0
     return Demand(
         tiles=ceil(m / tile.m) * ceil(n / tile.n) * g.split,
@@ -123,7 +125,7 @@ def demand(
         fetched=stage + past - g.token_bytes * (1 - 1 / g.cluster),
         vector=0.0,
         latency=LATENCY / (schedule.pipeline.stages - 1),
-        drain=EPILOGUE + (EXCHANGE + parts / EXCHANGED_PER_CLOCK if g.split > 1 else 0),
+        drain=LINE * lines + (EXCHANGE + parts / EXCHANGED_PER_CLOCK if g.split > 1 else 0),
         streamed=streamed_bytes(schedule, problem, shape, machine),
         sharpness=SHARPNESS,
         cluster=g.cluster * g.split,
