@@ -74,7 +74,7 @@ class ExpertsCall(PreparedCall):
     ) -> None:
         """A grouped product of `rows` output rows, and its gather before it."""
         m, k = w.shape[0] // self._experts, w.shape[1]
-        features = m // 2 if kernel.problem.gated else m
+        features = _features(kernel, m)
         if kernel.gathers_before:
             self._arrays.add("packed", rows * k, w.dtype)
             self._pick(target, w.dtype, 1, rows, k, (tokens, "selection", "packed"))
@@ -116,13 +116,35 @@ class ExpertsCall(PreparedCall):
 
 
 class RowsCall(PreparedCall):
-    """`call(arrays) -> out [tokens, features]`: a product of all tokens with one expert's weight.
+    """`call(arrays) -> out [tokens, features]`: all tokens times the weights of one expert in turn.
 
-    A call's `arrays` are "x", the tokens [tokens, k], C-ordered; "offsets" int32 [2], 0 and their
-    number; and "bias" float32 where the kernel has one.
+    Each of `products` takes what the one before gives. A call's `arrays` are "x", the tokens
+    [tokens, k], C-ordered; "offsets" int32 [2], 0 and their number; and "bias" float32 where a
+    kernel has one. `keep` lives as long as it does.
     """
 
-    def __init__(self, kernel: GroupedKernel, w: SparseWeight, *, tokens: int, device: int) -> None:
-        features = w.shape[0] // 2 if kernel.problem.gated else w.shape[0]
-        super().__init__(device, w.dtype, (tokens, features))
-        self._multiply(kernel, w, "x", "out", experts=1, count=tokens, rows=tokens)
+    def __init__(
+        self,
+        products: Sequence[tuple[GroupedKernel, SparseWeight]],
+        *,
+        tokens: int,
+        device: int,
+        keep: object = None,
+    ) -> None:
+        self._keep = keep
+        *inner, (kernel, w) = products
+        k, features = products[0][1].shape[1], _features(kernel, w.shape[0])
+        like = "x" if features == k else None
+        super().__init__(device, w.dtype, (tokens, features), like=like)
+        source = "x"
+        for number, (before, wide) in enumerate(inner):
+            name = f"wide{number}"
+            self._arrays.add(name, tokens * _features(before, wide.shape[0]), wide.dtype)
+            self._multiply(before, wide, source, name, experts=1, count=tokens, rows=tokens)
+            source = name
+        self._multiply(kernel, w, source, "out", experts=1, count=tokens, rows=tokens)
+
+
+def _features(kernel: GroupedKernel, rows: int) -> int:
+    """Features that the `rows` of an expert's weight give."""
+    return rows // 2 if kernel.problem.gated else rows

@@ -2,7 +2,8 @@
 
 Decides where intermediate arrays lie: in one allocation of torch's, made anew by every call, so
 that streams and captured graphs never share one. The arguments of the launches are packed once
-for each of the few places where it lies in turn.
+for each of the few places where it lies in turn; where all arrays of a call lie as they did before,
+which is what torch's allocator makes of calls that repeat, its launches become a graph.
 """
 
 import sys
@@ -15,8 +16,15 @@ from samoyeds_gen.compiler import Box
 from samoyeds_gen.formats import SparseWeight
 from samoyeds_gen.kernel.grouped import GroupedKernel
 from samoyeds_gen.kernel.packing import on_device
+from samoyeds_gen.kernel.recurring import Recurring
 from samoyeds_gen.kernel.simulated import ROW_ALIGNMENT
-from samoyeds_gen.runtime import LoadedKernel, PreparedSequence, device_info, tensor_map
+from samoyeds_gen.runtime import (
+    LaunchGraph,
+    LoadedKernel,
+    PreparedSequence,
+    device_info,
+    tensor_map,
+)
 
 ALIGNMENT = 256  # bytes at which intermediate arrays start
 MOST_PLACES = 8  # of intermediate arrays, for which arguments are kept
@@ -94,6 +102,8 @@ class PreparedCall:
         self._arrays = Arrays()
         self._stages: list[Stage] = []
         self._packed: dict[tuple[int, ...], Packed] = {}
+        self._graphs = Recurring[LaunchGraph]()
+        self._order: tuple[str, ...] = ()
         self._like = like
         self._mapped: tuple[str, ...] = ()  # arrays of the call that lie under tensor maps
 
@@ -115,19 +125,41 @@ class PreparedCall:
         if self._arrays.bytes:
             workspace = torch.empty(self._arrays.bytes, dtype=torch.uint8, device=self._place)
             base = workspace.data_ptr()
-        places = (base, *[addresses[name] for name in self._mapped])
+        stream = torch._C._cuda_getCurrentRawStream(self._device)
         with self._lock:
-            packed = self._packed.get(places)
-            if packed is None:
-                packed = self._pack(places, addresses)
-                if len(self._packed) >= MOST_PLACES:
-                    self._packed.clear()
-                self._packed[places] = packed
+            every = (base, *[addresses[name] for name in self._order or self._ordered(addresses)])
+            graph = self._graphs[every]
+            if graph is not None and graph.at_home:
+                graph(stream)
             else:
-                for name, replace in packed.outer:
-                    replace(addresses[name])
-            packed.sequence(torch._C._cuda_getCurrentRawStream(self._device))
+                sequence = self._sequence(base, addresses)
+                sequence(stream)
+                self._graphs.note(every, lambda: self._graph(sequence))
         return out
+
+    def _sequence(self, base: int, addresses: Mapping[str, int]) -> PreparedSequence:
+        """The launches, with intermediate arrays at `base` and those of the call at `addresses`."""
+        places = (base, *[addresses[name] for name in self._mapped])
+        packed = self._packed.get(places)
+        if packed is None:
+            packed = self._pack(places, addresses)
+            if len(self._packed) >= MOST_PLACES:
+                self._packed.clear()
+            self._packed[places] = packed
+        else:
+            for name, replace in packed.outer:
+                replace(addresses[name])
+        return packed.sequence
+
+    def _ordered(self, addresses: Mapping[str, int]) -> tuple[str, ...]:
+        """The arrays' names in an order that does not depend on who calls."""
+        self._order = tuple(sorted(addresses))
+        return self._order
+
+    def _graph(self, sequence: PreparedSequence) -> LaunchGraph | None:
+        """The launches as they were queued last; None while torch captures."""
+        capturing = self._torch.cuda.is_current_stream_capturing()
+        return None if capturing else LaunchGraph(sequence)
 
     def _pack(self, places: tuple[int, ...], addresses: Mapping[str, int]) -> Packed:
         """Prepare every launch for intermediate arrays in the allocation at the first of `places`.

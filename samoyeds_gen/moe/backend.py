@@ -1,4 +1,4 @@
-"""What a layer asks of the machine: four steps, and who carries them out on which device.
+"""What a layer asks of the machine: its steps, and who carries them out on which device.
 
 Decides the steps' arrays; `on_reference` computes them on a CPU, `on_kernels` with the generated
 kernels on a GPU.
@@ -91,6 +91,11 @@ class Backend(Protocol):
         interleave gate and up by `gate_block` rows: the result is activation(gate) * up, half as
         wide. Sums and epilogue are float32, the result has the weight's type.
         """
+
+    def mlp(
+        self, tokens: Array, up: SparseWeight, down: SparseWeight, activation: str, gated: bool
+    ) -> Array:
+        """tokens [T, k] of the weights' type times `up`, and the result times `down`: [T, k]."""
 
     def combine(self, y: Array, routed: Routed) -> Array:
         """Sum of each token's rows times their weights: y [slots, h] -> [T, h], in float32."""

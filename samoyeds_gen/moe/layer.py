@@ -64,8 +64,9 @@ class SparseMoE(nn.Module):
     def forward(self, x: Array) -> Array:
         """See the class."""
         tokens = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
-        gate, experts, routing = self.gate, self.experts, self.routing
-        shared_gate = self.shared_gate
+        parts = self._modules  # an attribute that is a module takes its time to find
+        gate, experts, routing = parts["gate"], parts["experts"], self.routing
+        shared, shared_gate = parts.get("shared"), parts.get("shared_gate")
         weight = None if shared_gate is None else torch.sigmoid(shared_gate(tokens))
         folded = None if weight is None or not experts.shared else weight[:, 0].float()
         if routing is not None and follows_rule(gate, tokens):
@@ -75,9 +76,9 @@ class SparseMoE(nn.Module):
         else:
             logits, weights, chosen = call_router(gate, tokens)
             y = experts(tokens, chosen, weights, folded)
-        if self.shared is not None:
-            lone = self.shared(tokens)
-            y = y + (lone if weight is None else weight * lone)
+        if shared is not None:
+            lone = shared(tokens)
+            y = y + lone if weight is None else torch.addcmul(y, weight, lone)
         if x.ndim != 2:
             y = y.reshape(x.shape)
         return (y, logits) if self.returns_logits else y

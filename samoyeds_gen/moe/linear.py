@@ -92,9 +92,7 @@ class SparseMLP(KeepsTypes):
             y = ops.mlp_op(tokens, *ends, self.activation, self.gated)
         else:
             backend = backend_of(tokens.device)
-            activation, gated = self.activation, self.gated
-            wide = backend.multiply(up.sparse(), tokens, activation=activation, gated=gated)
-            y = backend.multiply(down.sparse(), wide)
+            y = backend.mlp(tokens, up.sparse(), down.sparse(), self.activation, self.gated)
         return like(y, x)
 
     def dense(self) -> tuple[Array | None, Array, Array]:

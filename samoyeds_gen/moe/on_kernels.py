@@ -5,7 +5,7 @@ is computed is said in backend.py.
 """
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -25,6 +25,17 @@ from samoyeds_gen.tune.machines import Machine, machine_named, machine_of
 CHUNK_ELEMENTS = 8  # kernels load 16 bytes of a row at a time
 MOST_PREPARED = 256  # numbers of tokens; a server with more of them prepares them again
 TRIED = 8  # schedules that are compiled before one that does not spill is given up
+
+
+class Options(NamedTuple):
+    """What a product has beside its weight and tokens: options of its problem."""
+
+    bias: bool
+    activation: str | None
+    gated: bool
+
+
+PLAIN = Options(bias=False, activation=None, gated=False)
 
 
 class Kernels:
@@ -55,13 +66,11 @@ class Kernels:
         gated: bool = False,
     ) -> Array:
         """See Backend."""
-        options: dict[str, Any] = {"bias": bias is not None, "activation": activation}
-        options["gated"] = gated
+        options = Options(bias is not None, activation, gated)
         if routed is None:
-            return _multiply_rows(w, tokens, bias, options)
-        if gathered:
-            options["index"] = "int32"
-        problem = make_ssmm(w.format, w.dtype, grouped=True, **options)
+            return _multiply_rows(tokens, ((w, options),), bias)
+        named: dict[str, Any] = {**options._asdict(), "index": "int32" if gathered else None}
+        problem = make_ssmm(w.format, w.dtype, grouped=True, **named)
         top, count = routed.experts.shape[1], bucket(len(tokens))
         task = ExpertTask(w.shape[0] // experts, w.shape[1], experts, top, count)
         kernel = _kernel(problem, task, _machine(tokens.device))
@@ -72,6 +81,13 @@ class Kernels:
         """See Backend."""
         return combine(y, routed.slots, routed.scale)
 
+    def mlp(
+        self, tokens: Array, up: SparseWeight, down: SparseWeight, activation: str, gated: bool
+    ) -> Array:
+        """See Backend."""
+        products = (up, Options(False, activation, gated)), (down, PLAIN)
+        return _multiply_rows(tokens, products, None)
+
     def layer(self, work: Work) -> Prepared:
         """See Backend. On a GPU all launches of a number of tokens are prepared together."""
         tokens, up = work.tokens, work.up
@@ -81,9 +97,9 @@ class Kernels:
             return by_steps(self, work)
         arrays = {"x": _whole_rows(tokens)}
         values, index, stride = _add_routing(arrays, work.given)
-        # The routing is named by its identity, which is quicker than its value: what was prepared
-        # keeps it alive.
-        key = (id(work.routing), count, values, index, stride, len(arrays), work.activation)
+        # Named by identity, which is quicker than the value, is what the launches keep alive.
+        named = id(work.routing), id(work.down)
+        key = (*named, count, values, index, stride, len(arrays), work.activation)
         calls: dict[Any, ExpertsCall] = up.derived("prepared layers", _no_calls)
         call = calls.get(key)
         if call is None:
@@ -95,29 +111,35 @@ class Kernels:
 
 
 def _multiply_rows(
-    w: SparseWeight, tokens: Array, bias: Array | None, options: dict[str, Any]
+    tokens: Array, products: tuple[tuple[SparseWeight, Options], ...], bias: Array | None
 ) -> Array:
-    """All rows times the weight of the one expert; `options` are those of its problem.
+    """All rows times the weights of one expert in turn.
 
-    On a GPU the launch is prepared once for a number of tokens.
+    On a GPU the launches are prepared once for a number of tokens.
     """
-    count, on_gpu = len(tokens), tokens.device.type == "cuda"
-    known: dict[Any, RowsCall] = w.derived("prepared rows", _no_calls)
+    count = len(tokens)
+    first = products[0][0]
+    known: dict[Any, RowsCall] = first.derived("prepared rows", _no_calls)
     # Kept as long as the weight: a captured graph reads them, whatever becomes of its launches.
-    offsets: dict[int, Array] = w.derived("offsets of rows", _no_calls)
-    key = (count, *options.values())
+    offsets: dict[int, Array] = first.derived("offsets of rows", _no_calls)
+    # Weights are named by their identity: what was prepared keeps them alive.
+    key = (count, *[(id(w), options) for w, options in products])
     call = known.get(key)
     if call is None:
-        problem = make_ssmm(w.format, w.dtype, grouped=True, **options)
-        task = ExpertTask(*w.shape, 1, 1, bucket(count))
-        kernel = _kernel(problem, task, _machine(tokens.device))
+        kernels = [_rows_kernel(w, options, tokens) for w, options in products]
         ends = torch.tensor([0, count], dtype=torch.int32)
-        if not on_gpu or not count or w.shape[1] % CHUNK_ELEMENTS:
-            return kernel(w, tokens, ends.to(tokens.device), bias=bias)
-        if torch.cuda.is_current_stream_capturing():  # which forbids copies that are waited for
-            ends = torch.arange(2, dtype=torch.int32, device=tokens.device) * count
-            return kernel(w, tokens, ends, bias=bias)
-        call = RowsCall(kernel, w, tokens=count, device=tokens.device.index)
+        whole = not any(w.shape[1] % CHUNK_ELEMENTS for w, _ in products)
+        on_gpu = tokens.device.type == "cuda"
+        if on_gpu and torch.cuda.is_current_stream_capturing():  # which forbids to wait for copies
+            ends, whole = torch.arange(2, dtype=torch.int32, device=tokens.device) * count, False
+        if not on_gpu or not count or not whole:
+            ends = ends.to(tokens.device)
+            for kernel, (w, options) in zip(kernels, products, strict=True):
+                tokens = kernel(w, tokens, ends, bias=bias if options.bias else None)
+            return tokens
+        weights = [w for w, _ in products]
+        pairs = list(zip(kernels, weights, strict=True))
+        call = RowsCall(pairs, tokens=count, device=tokens.device.index, keep=weights[1:])
         if len(known) >= MOST_PREPARED:
             known.clear()
         known[key] = call
@@ -126,6 +148,12 @@ def _multiply_rows(
     if bias is not None:
         arrays["bias"] = bias.contiguous()
     return call(arrays)
+
+
+def _rows_kernel(w: SparseWeight, options: Options, tokens: Array) -> GroupedKernel:
+    problem = make_ssmm(w.format, w.dtype, grouped=True, **options._asdict())
+    task = ExpertTask(*w.shape, 1, 1, bucket(len(tokens)))
+    return _kernel(problem, task, _machine(tokens.device))
 
 
 def _whole_rows(tokens: Array) -> Array:
@@ -198,7 +226,7 @@ def _prepare(work: Work, kinds: Kinds, weighed: bool) -> ExpertsCall:
         tokens=len(tokens),
         numbers=numbers,
         device=device,
-        keep=routing,
+        keep=(routing, down),
     )
 
 

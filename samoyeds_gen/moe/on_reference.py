@@ -64,6 +64,13 @@ class Reference:
             out[mine] = result.to(out.dtype)
         return out
 
+    def mlp(
+        self, tokens: Array, up: SparseWeight, down: SparseWeight, activation: str, gated: bool
+    ) -> Array:
+        """See Backend."""
+        wide = self.multiply(up, tokens, activation=activation, gated=gated)
+        return self.multiply(down, wide)
+
     def combine(self, y: Array, routed: Routed) -> Array:
         """See Backend."""
         total = torch.zeros((len(routed.slots), y.shape[1]), device=y.device)

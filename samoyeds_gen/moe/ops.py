@@ -33,9 +33,8 @@ def mlp(
     gated: bool,
 ) -> Tensor:
     """tokens [T, k] through one MLP -> [T, k]."""
-    backend = backend_of(tokens.device)
-    wide = backend.multiply(weight_at(up, up_numbers), tokens, activation=activation, gated=gated)
-    return backend.multiply(weight_at(down, down_numbers), wide)
+    ends = (weight_at(up, up_numbers), weight_at(down, down_numbers))
+    return backend_of(tokens.device).mlp(tokens, *ends, activation, gated)
 
 
 def experts(

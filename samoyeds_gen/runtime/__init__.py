@@ -37,6 +37,7 @@ from samoyeds_gen.runtime.device import (
     synchronise,
 )
 from samoyeds_gen.runtime.disassembly import disassemble
+from samoyeds_gen.runtime.graph import LaunchGraph
 from samoyeds_gen.runtime.launch import LoadedKernel, PreparedSequence, load
 from samoyeds_gen.runtime.memory import (
     DeviceBuffer,
@@ -59,6 +60,7 @@ __all__ = [
     "Device",
     "DeviceBuffer",
     "Entry",
+    "LaunchGraph",
     "LoadedKernel",
     "PreparedSequence",
     "ResourceReport",

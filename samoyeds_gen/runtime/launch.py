@@ -215,6 +215,16 @@ class PreparedSequence:
         ]
         self._stream = -1
 
+    @property
+    def device(self) -> int:
+        """The ordinal of the launches' device."""
+        return self._device
+
+    @property
+    def at_home(self) -> bool:
+        """Whether the current context is that of the launches."""
+        return int(driver.cuCtxGetCurrent()[1]) == self._context
+
     def replacer(self, launch: int, position: int) -> Callable[[int], None]:
         """What overwrites a pointer argument of a launch with an address."""
         return self._frames[launch].arguments.replacer(position)
@@ -225,7 +235,7 @@ class PreparedSequence:
             for config, _, _ in self._calls:
                 config.hStream = stream
             self._stream = stream
-        if int(driver.cuCtxGetCurrent()[1]) == self._context:
+        if self.at_home:
             self._queue()
         else:
             with context(self._device):

@@ -90,12 +90,73 @@ def test_linear_layers_are_captured(linear, known):
         assert_linear(linear, x, y)
 
 
+def assert_mlp(mlp, x, y):
+    wanted = mlp_with_bound(mlp, x)
+    assert ((y.double() - wanted.value).abs() <= wanted.bound).all()
+
+
 @pytest.mark.parametrize("count", [1, 100])
-def test_mlps_repeat_for_other_tokens(count):
-    parts = (weight(INNER, K, 2), weight(INNER, K, 3), weight(K, INNER, 4))
-    mlp = SparseMLP.of(*parts).cuda()
+def test_mlps_repeat_for_other_tokens(count, mlp):
     with torch.no_grad():
         for seed in range(3):
             x = tokens(count, seed=seed)
-            y, wanted = mlp(x), mlp_with_bound(mlp, x)
-            assert ((y.double() - wanted.value).abs() <= wanted.bound).all()
+            assert_mlp(mlp, x, mlp(x))
+
+
+def graphs_of(mlp):
+    """How many graphs its launches became."""
+    (call,) = mlp.up_proj.sparse().derived("prepared rows", dict).values()
+    return call._graphs._made
+
+
+@pytest.fixture
+def mlp():
+    return SparseMLP.of(weight(INNER, K, 2), weight(INNER, K, 3), weight(K, INNER, 4)).cuda()
+
+
+def test_calls_in_the_same_places_become_a_graph(mlp):
+    x = tokens(100)
+    with torch.no_grad():
+        for seed in range(6):
+            x.copy_(tokens(100, seed=seed))
+            y = None  # its place is free for the next call
+            y = mlp(x)
+            assert_mlp(mlp, x, y)
+        assert graphs_of(mlp) >= 1
+        assert_mlp(mlp, other := tokens(100, seed=7), mlp(other))
+        with torch.cuda.stream(torch.cuda.Stream()):
+            x.copy_(tokens(100, seed=8))
+            y = None
+            y = mlp(x)
+            torch.cuda.current_stream().synchronize()
+        assert_mlp(mlp, x, y)
+
+
+def test_a_graph_that_runs_may_be_dropped(mlp):
+    x = tokens(4096)
+    with torch.no_grad():
+        for _ in range(3):
+            y = None
+            y = mlp(x)
+        assert graphs_of(mlp) >= 1
+        wanted = y.clone()
+        torch.cuda.synchronize()
+        y = None
+        y = mlp(x)
+        mlp.up_proj.sparse().derived("prepared rows", dict).clear()
+        torch.cuda.synchronize()
+    assert torch.equal(y, wanted)
+
+
+def test_calls_that_became_a_graph_are_captured(mlp):
+    x = tokens(33)
+    with torch.no_grad():
+        for _ in range(4):
+            y = None
+            y = mlp(x)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            y = mlp(x)
+        x.copy_(tokens(33, seed=5))
+        graph.replay()
+        assert_mlp(mlp, x, y)
