@@ -126,7 +126,12 @@ def test_moe_goes_on_where_a_file_ends(cli, gpu, tmp_path, monkeypatch):
     assert cli("bench", *layer, "--tokens", "16").code == 0
     assert cli("bench", *layer, "--tokens", "16,128", "--resume").code == 0
     assert cli("bench", *layer, "--tokens", "16", "--resume", "--routing", "one").code == 0
-    assert cli("bench", *layer, "--tokens", "128", "--resume", "-f", "1,2,64").code == 0
+    before = (tmp_path / "r.json").read_text()
+    late = ("--tokens", "128", "--resume", "-f", "1,2,64")
+    assert cli("bench", *layer, *late, "--within", "0").code == 0
+    assert json.loads((tmp_path / "r.json").read_text())["rows"] == json.loads(before)["rows"]
+    del gpu[-1]
+    assert cli("bench", *layer, *late).code == 0
     asked = [[str(case) for case in cases] for cases, _, _ in gpu]
     case = "qwen1.5-moe"
     assert asked == [[f"{case} 16"], [f"{case} 128"], [f"{case} 16 one"], [f"{case} 128"]]

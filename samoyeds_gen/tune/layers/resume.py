@@ -32,14 +32,11 @@ def begun(path: Path, about: Mapping[str, object]) -> LayerResults:
 
 
 def left(cases: Sequence[Case], formats: Sequence[Format], done: LayerResults) -> list[Case]:
-    """The cases without figures of all formats; what `done` has of them is dropped from it."""
+    """The cases without figures of all formats."""
     known = {(row.config, row.tokens, row.routing, row.format) for row in done.rows}
-    missing = [
+    return [
         case for case in cases if any((*_key(case), str(form)) not in known for form in formats)
     ]
-    again = {_key(case) for case in missing}
-    done.rows = [row for row in done.rows if (row.config, row.tokens, row.routing) not in again]
-    return missing
 
 
 def _key(case: Case) -> tuple[str, int, str]:

@@ -54,8 +54,16 @@ class LayerResults:
 Timings = Mapping[tuple[str, str], Timing]
 """By name of the contender, and "eager" or "graph"."""
 
-RowsOf = Callable[[Any, Sequence[LayerContender], Timings], Sequence[object]]
-"""Makes the rows of a case; each is a line of progress as text."""
+class AnyRow(Protocol):
+    """Figures of one contender; a line of progress as text."""
+
+    @property
+    def case(self) -> str:
+        """The case in a few words."""
+
+
+RowsOf = Callable[[Any, Sequence[LayerContender], Timings], Sequence[AnyRow]]
+"""Makes the rows of a case."""
 
 Progress = Callable[[int, int, str], None]
 Written = Callable[[LayerResults], None]
@@ -75,8 +83,8 @@ def run_layers(
 ) -> LayerResults:
     """Compare everybody at each case; `written` is called with all results after each.
 
-    Cases that would begin more than `within` seconds after the start are left out and counted;
-    results are added to those of `begun`.
+    Cases that would begin more than `within` seconds after the start are left out and counted.
+    Results are added to those of `begun`, and take the place of what it has of the same case.
     """
     results, total, start = begun or LayerResults(), len(cases), clock()
     prepared: object = None
@@ -128,7 +136,8 @@ def _run_case(
         name, _, how = key.rpartition(SEPARATOR)
         timings[name, how] = timing
     rows = rows_of(case, ready, timings)
-    results.rows += rows
+    measured = {row.case for row in rows}
+    results.rows = [*(row for row in results.rows if row.case not in measured), *rows]
     for row in rows:
         say(str(row))
 
