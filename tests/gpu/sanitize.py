@@ -94,10 +94,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(8) as pool:
         runs = commands(sys.argv[1:], Path(folder))
         jobs = [(tool, *each) for tool in TOOLS for each in runs]
-        results = list(pool.map(lambda job: run(*job), jobs))
-    for line, good in results:
-        print(("ok   " if good else "FAIL ") + line)
-    return 0 if all(good for _, good in results) else 1
+        every = True
+        for line, good in pool.map(lambda job: run(*job), jobs):
+            print(("ok   " if good else "FAIL ") + line, flush=True)
+            every = every and good
+    return 0 if every else 1
 
 
 if __name__ == "__main__":

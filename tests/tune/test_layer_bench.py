@@ -106,6 +106,11 @@ def test_ours_is_never_given_the_better_of_two_ways():
     assert (row.us, row.ratio, row.ratio_best) == (30.0, None, None)
 
 
+def test_cases_of_one_name_are_all_kept():
+    results = run_layers([CASES[0]] * 2, InventedLayerRig(), EFFORT, layer_rows)
+    assert len(results.rows) == 2 * 3
+
+
 def test_the_best_peer_is_carried_by_grouped_mm():
     results = run_layers(CASES[:2], InventedLayerRig(), EFFORT, with_best)
     few, many = results.rows[:3], results.rows[3:]

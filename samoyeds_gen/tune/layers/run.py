@@ -87,6 +87,7 @@ def run_layers(
     Results are added to those of `begun`, and take the place of what it has of the same case.
     """
     results, total, start = begun or LayerResults(), len(cases), clock()
+    earlier = len(results.rows)
     prepared: object = None
     for done, case in enumerate(cases):
         if within is not None and clock() - start > within:
@@ -99,11 +100,20 @@ def run_layers(
             prepared = case.config
         _run_case(case, rig, effort, rows_of, results, partial(progress, done, total))
         rig.release()
+        earlier = _drop_repeated(results.rows, earlier)
         written(results)
     else:
         progress(total, total, "done")
     written(results)
     return results
+
+
+def _drop_repeated(rows: list[Any], earlier: int) -> int:
+    """Drop those of the first `earlier` rows whose case was measured since; how many are left."""
+    measured = {row.case for row in rows[earlier:]}
+    kept = [row for row in rows[:earlier] if row.case not in measured]
+    rows[:earlier] = kept
+    return len(kept)
 
 
 def _run_case(
@@ -136,8 +146,7 @@ def _run_case(
         name, _, how = key.rpartition(SEPARATOR)
         timings[name, how] = timing
     rows = rows_of(case, ready, timings)
-    measured = {row.case for row in rows}
-    results.rows = [*(row for row in results.rows if row.case not in measured), *rows]
+    results.rows += rows
     for row in rows:
         say(str(row))
 
