@@ -370,7 +370,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll 1
       for (int tile = first_tile; tile < tiles; tile += tile_step) {
         place(tile);
-        const int first_stored_row = expert * (m / kFormatM * kFormatN) + tile_m * kTileM / kFormatM * kFormatN;
+        const int first_stored_row = expert * (m / kFormatM * kFormatN) +
+            tile_m * kTileM / kFormatM * kFormatN;
 #pragma unroll 1
         for (int tile_k = 0; tile_k < tiles_k; ++tile_k) {
           mbarrier_wait(empty(), phase ^ 1);

@@ -405,7 +405,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll 1
     for (int tile = first_tile; tile < tiles; tile += tile_step) {
       place(tile);
-      const int first_stored_row = expert * (m / kFormatM * kFormatN) + tile_m * kTileM / kFormatM * kFormatN;
+      const int first_stored_row = expert * (m / kFormatM * kFormatN) +
+            tile_m * kTileM / kFormatM * kFormatN;
       // Look the tile's tokens up once; every thread of the producer is done with the last tile's.
       warpgroup_sync(kGatherBarrier, 128);
       for (int row = thread; row < kTileN; row += 128) {

@@ -37,11 +37,14 @@ def specialised(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Sc
     step = 8 * lcm(parts, cluster)
     tokens = step * draw(st.integers(1, max(1, MOST_TOKENS * most // step)))
     slices = [8 * each for each in (1, 2, 3) if split == 1 or tokens // parts % (8 * each) == 0]
-    weight = draw(st.sampled_from(WEIGHTS if f.plain else WEIGHTS[:2]))
+    streams = f.plain or fold == "prefix"
+    weight = draw(st.sampled_from(WEIGHTS if streams else WEIGHTS[:2]))
     streamed = weight == "fragments"
     swizzle = layouts.LINEAR if streamed else layouts.swizzle_for_row(k)
     stages, turns = draw(st.integers(2, 4)), draw(st.booleans()) and consumers > 1
     apart = (stages - 1) // (consumers - 1) if consumers > 1 and split == 1 and not turns else 0
+    fragments = draw(st.integers(1, 4)) if streamed else 2
+    untouched = f.plain and parts == 1 and (weight == "shared" or (streamed and fragments > 1))
     return replace(
         base,
         tile=Tile(64 * consumers * (f.m if fold == "prefix" else 1), tokens, k),
@@ -49,19 +52,15 @@ def specialised(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Sc
         pack=replace(base.pack, data="fragment" if streamed else "rows"),
         layout=Layout(swizzle.name, layouts.XOR_128B.name),
         stationary=Stationary(fold, weight="shared" if weight == "shared" else "registers"),
-        pipeline=replace(
-            base.pipeline,
-            stages=stages,
-            fragments=draw(st.integers(1, 4)) if streamed else 2,
-        ),
+        pipeline=replace(base.pipeline, stages=stages, fragments=fragments),
         overlap=Overlap(
-            parts,
-            turns,
-            draw(st.booleans()) and f.plain and weight == "shared" and parts == 1,
-            draw(st.integers(0, apart)),
+            parts, turns, draw(st.booleans()) and untouched, draw(st.integers(0, apart))
         ),
         cluster=Cluster(cluster),
         split=Split(split),
-        epilogue=Epilogue(draw(st.sampled_from(slices))),
+        epilogue=Epilogue(
+            draw(st.sampled_from(slices)),
+            draw(st.sampled_from(("warp", "warpgroup"))) if split == 1 else "warp",
+        ),
         raster=replace(base.raster, group=draw(st.sampled_from((1, 2, 8)))),
     )

@@ -86,7 +86,6 @@ SUBJECTS = {
     "gather": smallest("prefix", Format(1, 2, 64), index="int32", bias=True),
     "cluster": smallest("prefix", Format(1, 2, 64), cluster=2),
     "pieces": smallest("prefix", Format(1, 2, 32), pieces=2, bias=True),
-    "fragments": smallest("expand", Format(1, 1, 32), fragments=2),
     "ahead": smallest("expand", Format(1, 1, 32), ahead=True),
     "shared": smallest("expand", Format(1, 1, 32), n=24, by="warpgroup"),
     "pairs": smallest("prefix", Format(1, 2, 64), n=32, by="warpgroup", bias=True, scale=True),
@@ -110,13 +109,6 @@ PART_1 = (
     "          token_matrix + (0 * kBoxBytes + 1 * kPartTokens * 128) / 16 + 0,\n"
     "          metadata[0], tile_k > 0);\n"
 )
-AHEAD = """
-        // This stage's matrix work has ended: its registers are free for a later stage.
-        const int ahead = tile_k + kFragmentStages;
-        const int first_ahead = min(0 + slot, tiles_k - 1);
-        load_fragments(slot, ahead < tiles_k ? tile_fragments + ahead * kFragmentWords
-                                           : next_fragments + first_ahead * kFragmentWords);
-"""
 SHARE = "rank * (kBoxBytes / kCluster),"
 GATHER_BYTES = "from, named < 0 ? 0 : bytes);"
 MEET = "    cluster_sync();\n"
@@ -170,19 +162,6 @@ FAULTS = (
           (VALUE,), "gather"),
     # Turns.
     Fault("turn not passed", PASS, "", (STUCK,), "split"),
-    # Weight fragments.
-    Fault("fragments loaded while they are multiplied", AHEAD, "", (EARLY, RACE), "fragments",
-          (("        wgmma_wait_0();\n", AHEAD + "        wgmma_wait_0();\n"),)),
-    Fault("fragments of the stage before", "fragments[slot][0]", "fragments[slot ^ 1][0]",
-          (VALUE,), "fragments"),
-    Fault("fragments of a stage too early", "ahead = tile_k + kFragmentStages",
-          "ahead = tile_k + kFragmentStages - 1", (VALUE,), "fragments"),
-    Fault("first fragments of the same tile", "fragments_of(tile + tile_step);",
-          "fragments_of(tile);", (VALUE,), "fragments"),
-    Fault("next tile not held to those there are", "place(min(tile, tiles - 1));", "place(tile);",
-          (BOUNDS,), "fragments"),
-    Fault("fragments past the end of a row", "? tile_fragments + ahead * kFragmentWords",
-          "|| true ? tile_fragments + ahead * kFragmentWords", (VALUE, BOUNDS), "fragments"),
     # Tiles.
     Fault("tiles computed twice", "tile_step = gridDim.x;", "tile_step = max(1, gridDim.x - 1);",
           (RACE,)),
@@ -295,16 +274,6 @@ MORE_FAULTS = (
     Fault("selection ignored", "at < n ? selection[at] : -1", "at < n ? at : -1", (VALUE,),
           "gather"),
     # Weight fragments.
-    Fault("last stage of an odd number left out", "if (tile_k >= tiles_k) break;",
-          "if (tile_k + 1 >= tiles_k && slot == 0 && tile_k > 0) break;",
-          (STUCK, VALUE, RACE), "fragments"),
-    Fault("fragments of stages that are not there", "min(0 + slot, tiles_k - 1);\n    load_frag",
-          "0 + slot;\n    load_frag", (BOUNDS,), "fragments"),
-    Fault("fragments of the first warpgroup for all", "tile_m * kConsumers + warpgroup) * 4 + warp",
-          "tile_m * kConsumers) * 4 + warp", (VALUE,), "fragments"),
-    Fault("fragments of another lane", "+ lane * 4;", "+ (lane ^ 1) * 4;", (VALUE,), "fragments"),
-    Fault("fragments of the first step for all", "from + step * 128)", "from)", (VALUE,),
-          "fragments"),
     # Turns.
     Fault("turn not taken", TAKE, "", (DIVERGENT, STUCK), "split"),
     Fault("first turn not given",

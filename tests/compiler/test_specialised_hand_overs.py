@@ -136,11 +136,25 @@ BROKEN_FRAGMENTS = {
 }  # fmt: skip
 
 
+RUNS_ON = compile_plan(
+    replace(STREAMED.schedule, overlap=Overlap(ahead=True)), STREAMED.problem, HOPPER
+)
+
+
+@pytest.mark.parametrize("plan", [STREAMED, RUNS_ON], ids=["waits", "runs on"])
 @pytest.mark.parametrize("name", BROKEN_FRAGMENTS)
-def test_broken_fragments_are_refused(name):
-    assert verify_synchronisation(STREAMED) is STREAMED
+def test_broken_fragments_are_refused(name, plan):
+    assert verify_synchronisation(plan) is plan
     with pytest.raises(ScheduleError, match=BREAKS_OFF):
-        verify_synchronisation(replace(STREAMED, loop=BROKEN_FRAGMENTS[name](STREAMED.loop)))
+        verify_synchronisation(replace(plan, loop=BROKEN_FRAGMENTS[name](plan.loop)))
+
+
+def test_fragments_in_flight_are_not_loaded():
+    at_once = _swap(RUNS_ON.loop, LoadFragments, lambda op: [replace(op, late=False)])
+    never_last = tuple(op for op in RUNS_ON.epilogue if not isinstance(op, LoadFragments))
+    for broken in ({"loop": at_once}, {"epilogue": never_last}):
+        with pytest.raises(ScheduleError, match=BREAKS_OFF):
+            verify_synchronisation(replace(RUNS_ON, **broken))
 
 
 @pytest.mark.parametrize("name", BROKEN_PRODUCERS)

@@ -130,7 +130,7 @@ def test_buffers_are_apart_and_aligned(subject):
     stages = plan.schedule.pipeline.stages
     for name in ("full", "empty"):
         assert plan.buffer(name).bytes == 8 * stages
-    assert plan.buffer("slices").bytes == 4 * g.consumers * g.slice_bytes
+    assert plan.buffer("slices").bytes == g.slices * g.slice_bytes
 
 
 @given(subjects)

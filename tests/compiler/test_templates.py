@@ -206,6 +206,7 @@ def warpgroup_kernels():
                         pipeline=replace(base.pipeline, stages=4),
                     )
                     yield emit(compile_plan(streamed, made))
+                    yield emit(compile_plan(replace(streamed, overlap=ahead), made))
     for format in (Format(1, 1, 64), Format(1, 2, 64)):
         for options in ({"gated": True, "activation": "silu", "index": "int32"}, {"bias": True}):
             made = make_ssmm(format, "bfloat16", grouped=True, **options)

@@ -19,7 +19,17 @@ from pathlib import Path
 
 from samoyeds_gen.formats import Format
 from samoyeds_gen.language import load_schedule, make_ssmm
-from samoyeds_gen.language.schedule import Cluster, Epilogue, Overlap, Split, Tile, Warps
+from samoyeds_gen.language.schedule import (
+    Cluster,
+    Epilogue,
+    Layout,
+    Overlap,
+    Pack,
+    Split,
+    Stationary,
+    Tile,
+    Warps,
+)
 
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SHAPE = "600,330,150"
@@ -32,6 +42,11 @@ RUNS = (
     ("ssmm_sm80_prefix", "1,2,64"),
 )
 LAYERS = ("on_load", "before", "ring")  # where tokens are gathered; kernels of other GPUs
+STREAMED = {
+    "pack": Pack(data="fragment"),
+    "layout": Layout("linear", "xor_128b"),
+    "stationary": Stationary("expand", weight="registers"),
+}
 GOOD = ("ERROR SUMMARY: 0 errors", "RACECHECK SUMMARY: 0 hazards")
 
 
@@ -45,6 +60,7 @@ def directed(folder: Path) -> list[tuple[str, str]]:
         ("shared", Format(1, 2, 128), 256, {"cluster": Cluster(2)}),
         ("lines", Format(1, 2, 128), 256, {"epilogue": Epilogue(16, "warpgroup")}),
         ("ahead", Format(1, 1, 32), 128, {"overlap": Overlap(ahead=True)}),
+        ("streamed", Format(1, 1, 32), 128, {"overlap": Overlap(ahead=True), **STREAMED}),
     ):
         base = replace(load_schedule("ssmm_sm90", form, make_ssmm(form, "bf16").dtype), where=())
         path = folder / f"{name}.json"

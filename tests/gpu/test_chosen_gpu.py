@@ -38,13 +38,24 @@ def tuned():
 def directed():
     """Directives beside those that tables hold, with warpgroups that run apart for long."""
     wide = {"tile": (256, 64), "stages": 5}
+    streamed = {"fragments": 1, "tile": (192, 128)}
     for format, consumers, words in (
         (Format(1, 1, 32), 2, {"overlap": Overlap(ahead=True), **wide}),
         (Format(1, 1, 32), 2, {"overlap": Overlap(ahead=True, skew=2), "cluster": 2, **wide}),
         (Format(1, 1, 32), 4, {"overlap": Overlap(turns=True, ahead=True), "slices": 8}),
         (Format(1, 1, 32), 2, {"overlap": Overlap(skew=1), **wide}),
         (Format(1, 1, 32), 2, {"overlap": Overlap(ahead=True), "by": "warpgroup", **wide}),
+        (Format(1, 1, 32), 2, {"overlap": Overlap(ahead=True), "fragments": 3, **wide}),
+        (Format(1, 1, 32), 2, {"overlap": Overlap(ahead=True), "fragments": 2, "tile": (64, 128)}),
+        (
+            Format(1, 1, 32),
+            2,
+            {"overlap": Overlap(ahead=True), "fragments": 4, "cluster": 2, **wide},
+        ),
         (Format(1, 2, 64), 2, {"overlap": Overlap(turns=True), "by": "warpgroup"}),
+        (Format(1, 2, 128), 2, {"overlap": Overlap(turns=True), "by": "warpgroup", **streamed}),
+        (Format(1, 2, 32), 2, {"overlap": Overlap(turns=True), "fragments": 2, "tile": (96, 128)}),
+        (Format(1, 4, 64), 2, {"overlap": Overlap(), "fragments": 1, "tile": (80, 64)}),
         (Format(1, 2, 16), 2, {"overlap": Overlap(), "by": "warpgroup"}),
         (Format(1, 2, 64), 2, {"overlap": Overlap(skew=2)}),
         (Format(1, 2, 128), 2, {"overlap": Overlap(split=2, turns=True), "tile": (128, 128)}),
@@ -59,14 +70,29 @@ def directed():
             where=(),
             tile=Tile(64 * rows * consumers, n, k),
             warps=Warps(4 * consumers, 1),
-            layout=replace(base.layout, weight=swizzle_for_row(k).name),
-            pipeline=replace(base.pipeline, stages=words.get("stages", 3)),
+            **weight_from(base, words.get("fragments", 0), k),
+            pipeline=replace(
+                base.pipeline,
+                stages=words.get("stages", 3),
+                fragments=words.get("fragments", 2),
+            ),
             overlap=words["overlap"],
             cluster=Cluster(words.get("cluster", 1)),
             split=Split(words.get("pieces", 1)),
             epilogue=Epilogue(words.get("slices", 16), words.get("by", "warp")),
         )
         yield schedule, format, "bfloat16"
+
+
+def weight_from(base, fragments, k):
+    """The directives of a weight that comes from memory as fragments, or through shared memory."""
+    return {
+        "pack": replace(base.pack, data="fragment" if fragments else "rows"),
+        "layout": replace(base.layout, weight="linear" if fragments else swizzle_for_row(k).name),
+        "stationary": replace(
+            base.stationary, weight="registers" if fragments else base.stationary.weight
+        ),
+    }
 
 
 def named(cases):

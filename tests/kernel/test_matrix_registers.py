@@ -15,6 +15,8 @@ from samoyeds_gen.runtime import disassemble
 from samoyeds_gen.runtime.disassembly import find_tool
 
 METADATA = re.compile(r"HGMMA\.SP\S* .*\b(R\d+), 0x[01]\b")
+WEIGHT = re.compile(r"HGMMA\.SP\S* R\d+, R(\d+),")
+LOADED = re.compile(r"LDG\.E\S*\.128\S* R(\d+),")
 WAIT = re.compile(r"WARPGROUP\.DEPBAR\.LE gsb0, 0x1\b")
 
 
@@ -38,9 +40,7 @@ def stages(text):
     return found
 
 
-@pytest.mark.skipif(bool(tool_missing()), reason=tool_missing())
-@pytest.mark.parametrize(("n", "k", "consumers"), [(256, 64, 2), (128, 128, 4)])
-def test_stages_in_flight_read_other_registers(n, k, consumers):
+def machine_code(n, k, consumers, fragments=0):
     problem = make_ssmm(Format(1, 1, 32), "bfloat16")
     base = load_schedule("ssmm_sm90", problem.format, problem.dtype)
     schedule = replace(
@@ -48,12 +48,39 @@ def test_stages_in_flight_read_other_registers(n, k, consumers):
         where=(),
         tile=Tile(64 * consumers, n, k),
         warps=Warps(4 * consumers, 1),
-        layout=replace(base.layout, weight=swizzle_for_row(k).name),
+        pack=replace(base.pack, data="fragment" if fragments else "rows"),
+        layout=replace(base.layout, weight="linear" if fragments else swizzle_for_row(k).name),
+        stationary=replace(base.stationary, weight="registers" if fragments else "shared"),
+        pipeline=replace(base.pipeline, fragments=fragments or 2),
         overlap=Overlap(ahead=True),
         epilogue=Epilogue(8),
     )
-    built = build_variant(schedule, problem, target_named("sm_90a")).build
-    first, second, *rest = stages(disassemble(built.cubin))
+    return disassemble(build_variant(schedule, problem, target_named("sm_90a")).build.cubin)
+
+
+@pytest.mark.skipif(bool(tool_missing()), reason=tool_missing())
+@pytest.mark.parametrize("fragments", [2, 3, 4])
+@pytest.mark.parametrize(("n", "k", "consumers"), [(256, 64, 2), (64, 128, 3)])
+def test_no_weight_is_loaded_into_registers_in_flight(n, k, consumers, fragments):
+    """Between a stage's matrix work and the wait that follows the next one's."""
+    flying, issued, loads = set(), set(), 0
+    for line in machine_code(n, k, consumers, fragments).splitlines():
+        if named := WEIGHT.search(line):
+            issued.add(int(named[1]))
+        elif WAIT.search(line):
+            flying, issued = issued, set()
+        elif named := LOADED.search(line):
+            loads += 1
+            assert int(named[1]) not in flying | issued, line
+    assert loads >= 2 * fragments  # before the loop, and in it
+
+
+@pytest.mark.skipif(bool(tool_missing()), reason=tool_missing())
+@pytest.mark.parametrize(
+    "tile", [(256, 64, 2), (128, 128, 4), (256, 64, 2, 2), (256, 64, 2, 3), (128, 128, 3, 2)]
+)
+def test_stages_in_flight_read_other_registers(tile):
+    first, second, *rest = stages(machine_code(*tile))
     assert first
     assert second
     assert first.isdisjoint(second)  # a turn of the loop is two stages

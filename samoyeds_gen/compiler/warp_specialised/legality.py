@@ -150,11 +150,13 @@ def warpgroup_ahead(case: Case) -> Violation | None:
     overlap, problem = case.schedule.overlap, case.problem
     if not overlap.ahead:
         return None
-    fold = plan_fold(case.schedule, problem)
-    if fold != "direct" or case.schedule.stationary.weight != "shared" or overlap.split > 1:
+    schedule = case.schedule
+    streamed = schedule.pack.data == "fragment" and schedule.pipeline.fragments > 1
+    untouched = schedule.stationary.weight == "shared" or streamed
+    if plan_fold(schedule, problem) != "direct" or not untouched or overlap.split > 1:
         return Violation(
             "overlap ahead=True leaves sums and operands in flight, which only formats with N = M "
-            "never touch, with weight in shared memory and split=1",
+            "never touch, with weight in shared memory or fragments of several stages, and split=1",
             "leave ahead out",
             "overlap",
         )
@@ -292,7 +294,7 @@ def whole_warps(case: Case) -> Violation | None:
 
 
 def weight_fragments(case: Case) -> Violation | None:
-    """Fragments are loaded by the lanes that multiply them, and belong to whole output rows."""
+    """Fragments are loaded by the lanes that multiply them, and hold whole stored rows."""
     schedule, remedy = case.schedule, "leave pack(weight.data) out"
     if schedule.pack.data == "rows":
         return None
@@ -303,9 +305,9 @@ def weight_fragments(case: Case) -> Violation | None:
             "pack.weight.data",
         )
     fold = plan_fold(schedule, case.problem)
-    if fold != "direct":
+    if fold == "expand":
         return Violation(
-            f"fragments hold rows of the plain format, ({case.problem.format}) has the fold {fold}",
+            f"fragments hold stored rows, the fold {fold} multiplies output rows",
             remedy,
             "pack.weight.data",
         )

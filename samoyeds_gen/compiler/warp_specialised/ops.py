@@ -108,10 +108,21 @@ class ReadWeight(Op):
 
 @dataclass(frozen=True, slots=True)
 class LoadFragments(Op):
-    """Load the weight of a later stage into the registers that this stage has multiplied from."""
+    """Load the weight of a later stage into the registers that this stage has multiplied from; or,
+    `late`, those of the one before, and at the `end` of a tile those of the last one.
+    """
 
     kind: ClassVar[str] = "load_fragments"
     ahead: int = 0
+    late: bool = False
+    end: bool = False
+
+    @property
+    def macro(self) -> str:
+        """The template macro that prints it."""
+        if self.end:
+            return "load_last_fragments"
+        return "load_fragments_late" if self.late else "load_fragments"
 
 
 @dataclass(frozen=True, slots=True)

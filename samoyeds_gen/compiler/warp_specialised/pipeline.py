@@ -58,6 +58,9 @@ def _epilogue(plan: SpecialisedPlan) -> tuple[Op, ...]:
             AwaitMatrix("wait until 0 groups are in flight", pending=0, part=0),
             Release("release the last stage", cluster=g.cluster, late=True, end=True),
         )
+    if plan.schedule.overlap.ahead and g.fragment_buffers:
+        text = "load weight fragments of the next tile for the last stage"
+        rest += (LoadFragments(text, ahead=g.fragment_buffers, late=True, end=True),)
     if g.split == 1:
         return (*rest, StoreSlices("out <- slices <- acc", fold=g.fold, paired=paired))
     return (
@@ -133,6 +136,13 @@ def _loaded(plan: SpecialisedPlan) -> Promises:
     buffers = plan.geometry.fragment_buffers
     ahead = [op.ahead for op in plan.loop if isinstance(op, LoadFragments)]
     yield ahead == ([buffers] if buffers else []), "every stage's fragments are loaded once"
+    late = plan.schedule.overlap.ahead
+    loads = [op for op in (*plan.loop, *plan.epilogue) if isinstance(op, LoadFragments)]
+    told = [(op.late, op.end) for op in loads]
+    yield (
+        told == ([(late, False), (True, True)] if late else [(False, False)])[: 2 * buffers],
+        ("registers whose matrix work is in flight are loaded later"),
+    )
     if buffers:
         kinds = [type(op) for op in plan.loop]
         free = kinds.index(LoadFragments) > kinds.index(Release)
@@ -191,9 +201,6 @@ def _consumer(plan: SpecialisedPlan) -> tuple[Op, ...]:
     per_block = g.steps // g.blocks_per_tile
     for block in range(g.blocks_per_tile):
         ops += _block(plan, block, tuple(range(block * per_block, (block + 1) * per_block)))
-    if g.fragment_buffers:
-        text = f"load weight fragments of stage + {g.fragment_buffers}"
-        ops.append(LoadFragments(text, ahead=g.fragment_buffers))
     ops.append(NextStage("next stage"))
     if overlap.turns:
         ops = _with_turns(ops)
@@ -216,6 +223,9 @@ def _block(plan: SpecialisedPlan, block: int, steps: tuple[int, ...]) -> list[Op
         if part + 1 == split and block + 1 == g.blocks_per_tile:
             which = "stage before" if ahead else "stage"
             ops.append(Release(f"release the {which}", cluster=g.cluster, late=ahead))
+            if g.fragment_buffers:  # before anything is added, for memory takes its time
+                text = f"load weight fragments of stage + {g.fragment_buffers}"
+                ops.append(LoadFragments(text, ahead=g.fragment_buffers, late=ahead))
         if g.fold == "prefix":
             begins = g.spare and block == 0
             text = f"add prefix sums, part {part}"

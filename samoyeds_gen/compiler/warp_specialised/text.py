@@ -46,6 +46,8 @@ class SpecialisedText(KernelText):
         self.whole_rows = not self.clustered
         self.split_prefix = self.split and self.prefix
         self.first_k, self.last_k = ("first_k", "last_k") if self.split else ("0", "tiles_k")
+        self.from_first_k = "first_k + " if self.split else ""
+        self.stages_here = "last_k - first_k" if self.split else "tiles_k"
         self.everyone = "  __syncthreads();" if self.alone else "  cluster_sync();"
         # A producer meets its cluster as often as the consumers do.
         meetings = 2 if self.split else int(self.clustered)
@@ -70,8 +72,8 @@ class SpecialisedText(KernelText):
         self.owner = " of the expert that owns row i" if problem.grouped else ""
         blocked = "tile_m * kTileM / kFormatM * kFormatN"
         stored = "tile_m * kTileM" if direct else blocked
-        own = "m" if direct else "m / kFormatM * kFormatN"
-        self.first_stored_row = f"expert * ({own}) + {stored}" if problem.grouped else stored
+        experts = "expert * m + " if direct else "expert * (m / kFormatM * kFormatN) +\n        "
+        self.first_stored_row = experts + stored if problem.grouped else stored
         # A warp that has registers for its tile's scales and names loads them all at once.
         holds = plan.geometry.spare
         self.held_scale, self.held_names = problem.scale and holds, self.gathered and holds

@@ -54,6 +54,7 @@ class LayerResults:
 Timings = Mapping[tuple[str, str], Timing]
 """By name of the contender, and "eager" or "graph"."""
 
+
 class AnyRow(Protocol):
     """Figures of one contender; a line of progress as text."""
 

@@ -31,7 +31,7 @@ TURNS = (False, True)
 CLUSTERS = ((1, 1), (2, 1), (1, 2), (1, 4), (1, 8))  # CTAs that share tokens, or the columns of k
 GROUPS = (8, 16, 32)
 SLICES = (Epilogue(8), Epilogue(8, "warpgroup"), Epilogue(16, "warpgroup"))
-FRAGMENTS = (1, 2)  # stages of weight on their way from memory to registers
+FRAGMENTS = {"direct": (1, 3), "prefix": (1, 2)}  # stages of weight on their way to registers
 
 FEW_TOKENS = 64  # of a tile, up to which one warpgroup alone or a ring of more than six pay
 
@@ -65,6 +65,8 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
         streamed = fetch.pack.data == "fragment"
         if (streamed or fetch.overlap.ahead) and split > 1:
             continue  # nothing is added that a second part of the tokens could hide
+        if streamed and prefix and (n <= FEW_TOKENS or cluster * parts > 1):
+            continue  # shared memory is not what limits small tiles
         if n > FEW_TOKENS and (groups == 1 or stages > 6):
             continue
         swizzle = layouts.LINEAR if streamed else layouts.swizzle_for_row(k)
@@ -85,18 +87,23 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
 def _fetches(base: Schedule, problem: Ssmm) -> Iterator[Schedule]:
     """The base with each way that matrix steps may get their weight, one where the fold decides.
 
-    Prefix sums leave no registers for weight values; the expand fold has them there anyway.
+    The expand fold has weight values in registers anyway, by way of shared memory.
     """
     shared = replace(base.stationary, weight="shared")
     rows = replace(base, pack=replace(base.pack, data="rows"), stationary=shared)
     yield rows
-    if problem.format.plain:
-        held = replace(rows, stationary=replace(shared, weight="registers"))
+    fold = plan_fold(base, problem)
+    if fold == "expand":
+        return
+    held = replace(rows, stationary=replace(shared, weight="registers"))
+    running = replace(base.overlap, ahead=True)
+    if fold == "direct":
         yield held
-        yield replace(rows, overlap=replace(base.overlap, ahead=True))
-        for number in FRAGMENTS:
-            pipeline = replace(base.pipeline, fragments=number)
-            yield replace(held, pack=replace(base.pack, data="fragment"), pipeline=pipeline)
+        yield replace(rows, overlap=running)
+    for number in FRAGMENTS[fold]:
+        pipeline = replace(base.pipeline, fragments=number)
+        streamed = replace(held, pack=replace(base.pack, data="fragment"), pipeline=pipeline)
+        yield replace(streamed, overlap=running) if fold == "direct" and number > 1 else streamed
 
 
 def demand(
