@@ -8,9 +8,6 @@ from samoyeds_gen.formats import Format
 SUBJECTS = {
     "fragments": smallest("expand", Format(1, 1, 32), fragments=2),
     "streams": smallest("prefix", Format(1, 2, 64), fragments=1, turns=True, by="warpgroup"),
-    "experts": smallest(
-        "prefix", Format(1, 2, 64), fragments=2, grouped=True, gated=True, activation="silu"
-    ),
     "streamed": smallest("expand", Format(1, 1, 32), fragments=3, ahead=True),
 }
 
@@ -39,8 +36,6 @@ FAULTS = (
           "max(tile_m, 1) * kConsumers - kConsumers + warpgroup) * 4 + warp", (VALUE,), "streams"),
     Fault("fragments of the stage that was multiplied", "ahead = tile_k + kFragmentStages",
           "ahead = tile_k", (VALUE,), "streams"),
-    Fault("fragments of the first expert for all", "const int fragment = (expert * blocks_m",
-          "const int fragment = (0 * blocks_m", (VALUE,), "experts"),
     Fault("fragments of the stage in flight are loaded",
           "slot_before = (slot + kFragmentStages - 1) % kFragmentStages;", "slot_before = slot;",
           (EARLY, RACE, VALUE), "streamed"),

@@ -41,6 +41,7 @@ SUBJECTS = {
     ),
     "expand": _subject("expand", Format(2, 4, 32), scale=True),
     "fragments": _subject("expand", Format(1, 1, 32), fragments=2),
+    "streams": _subject("prefix", Format(1, 2, 64), fragments=2, activation="silu", gated=True),
     "shared": _subject(
         "prefix",
         Format(1, 2, 64),

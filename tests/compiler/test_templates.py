@@ -242,6 +242,14 @@ def routing_kernels():
         yield emit_routing(lower_combine(Combine(2, dtype, 1), target))
 
 
+def test_no_warpgroup_kernel_hides_code_in_a_cpp_template():
+    """test_emit.py says why; its drawn kernels seldom have matrix work that runs on."""
+    kernels = tuple(warpgroup_kernels())
+    assert any("keep_fragments(" in kernel for kernel in kernels)
+    for kernel in kernels:
+        assert "template <" not in kernel
+
+
 def test_every_macro_is_used():
     """A macro that no kernel of a covering set contains is dead."""
     kernels = (*warpgroup_kernels(), *ring_experts(), *routing_kernels())

@@ -198,7 +198,7 @@ def _wrappers(plan: SpecialisedPlan) -> tuple[Wrapper, ...]:
         names.append(f"stmatrix_x{g.row_groups}_trans")
     names += ["descriptor", "wgmma_fence", "wgmma_commit"]
     if plan.schedule.overlap.ahead:
-        names.append("keep")
+        names += ["keep", "keep_fragments"] if g.fragment_buffers else ["keep"]
     atom = "wgmma_sp_registers" if g.weight_registers else "wgmma_sp_shared"
     return (
         *(Wrapper(name) for name in names),

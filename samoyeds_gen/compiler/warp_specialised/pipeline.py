@@ -139,10 +139,8 @@ def _loaded(plan: SpecialisedPlan) -> Promises:
     late = plan.schedule.overlap.ahead
     loads = [op for op in (*plan.loop, *plan.epilogue) if isinstance(op, LoadFragments)]
     told = [(op.late, op.end) for op in loads]
-    yield (
-        told == ([(late, False), (True, True)] if late else [(False, False)])[: 2 * buffers],
-        ("registers whose matrix work is in flight are loaded later"),
-    )
+    wanted = [(late, False), *([(True, True)] if late else [])] if buffers else []
+    yield told == wanted, "registers whose matrix work is in flight are loaded later"
     if buffers:
         kinds = [type(op) for op in plan.loop]
         free = kinds.index(LoadFragments) > kinds.index(Release)
