@@ -4,6 +4,7 @@ Decides what names a compile and when an entry can be trusted. A directory appea
 rename, so processes may race; whatever fails its checksums is compiled again by build.py.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ from typing import Any
 SCHEMA = 1
 """Version of the directory's content; part of every key, so a new schema never reads an old one."""
 
+TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)  # where an entry is to be placed
 REPORT_FILE = "report.json"
 _TEMPORARY = ".partial-"
 _ABANDONED_AFTER = 3600.0  # seconds
@@ -148,8 +150,8 @@ class Cache:
             try:
                 partial.rename(final)
                 return
-            except OSError:
-                if not final.exists():
+            except OSError as error:  # asking whether it is there now would be too late
+                if error.errno not in TAKEN:
                     raise
             if self.read(key) is not None:
                 return

@@ -1,5 +1,6 @@
 """The compile cache: what names a compile, what survives damage, and processes that race."""
 
+import errno
 import hashlib
 import json
 import multiprocessing
@@ -261,6 +262,22 @@ def test_clearing_takes_what_was_abandoned(cache):
 
 
 # --- several at once
+
+
+def test_an_entry_that_goes_away_while_it_is_in_the_way_is_no_failure(tmp_path, monkeypatch):
+    """Another process moves it between this one's rename and its next step."""
+    rename, tries = Path.rename, []
+
+    def contested(self, target):
+        tries.append(target)
+        if len(tries) == 1:
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", contested)
+    cache = Cache(tmp_path)
+    assert cache.write("a" * 64, {"k.cu": b"text"}, {}) == cache.directory("a" * 64)
+    assert cache.read("a" * 64) == {"files": {"k.cu": b"text"}, "fields": {}}
 
 
 def _race(root: str, rounds: int, start, seed: int) -> list[tuple[str, str]]:
