@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from math import lcm
+from typing import Literal
 
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from samoyeds_gen.language.schedule import (
     Warps,
 )
 
+Owner = Literal["warp", "warpgroup"]
 MOST_TOKENS = 32  # of a tile, times `most`
 WEIGHTS = ("shared", "registers", "fragments")  # where a matrix step takes weight from, and how
 GROUPS = ((1, 1), (1, 1), (2, 1), (4, 1), (1, 2), (1, 3))  # CTAs of a cluster along m, and along k
@@ -25,8 +27,9 @@ GROUPS = ((1, 1), (1, 1), (2, 1), (4, 1), (1, 2), (1, 3))  # CTAs of a cluster a
 
 @st.composite
 def specialised(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Schedule:
-    """Variations of a warp-specialised schedule, nearly all legal: fold, tile, warpgroups, ring,
-    parts, turns, skew, weight, clusters, split of k, slices. At most 32 * `most` tokens a tile.
+    """Variations of a warp-specialised schedule, nearly all legal: fold, tile, warpgroups,
+    matrices, ring, parts, turns, skew, weight, clusters, split of k, slices. At most 32 * `most`
+    tokens a tile.
     """
     f = problem.format
     k = draw(st.sampled_from((64, 128)))
@@ -44,10 +47,14 @@ def specialised(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Sc
     stages, turns = draw(st.integers(2, 4)), draw(st.booleans()) and consumers > 1
     apart = (stages - 1) // (consumers - 1) if consumers > 1 and split == 1 and not turns else 0
     fragments = draw(st.integers(1, 4)) if streamed else 2
+    owners: tuple[Owner, ...] = ("warp", "warpgroup") if split == 1 else ("warp",)
+    by = draw(st.sampled_from(owners))
+    second = f.plain and weight == "shared" and by == "warpgroup" and not problem.gated
+    matrices = draw(st.sampled_from((1, 2))) if second and consumers < 3 else 1
     untouched = f.plain and parts == 1 and (weight == "shared" or (streamed and fragments > 1))
     return replace(
         base,
-        tile=Tile(64 * consumers * (f.m if fold == "prefix" else 1), tokens, k),
+        tile=Tile(64 * matrices * consumers * (f.m if fold == "prefix" else 1), tokens, k),
         warps=Warps(4 * consumers, 1),
         pack=replace(base.pack, data="fragment" if streamed else "rows"),
         layout=Layout(swizzle.name, layouts.XOR_128B.name),
@@ -58,9 +65,6 @@ def specialised(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Sc
         ),
         cluster=Cluster(cluster),
         split=Split(split),
-        epilogue=Epilogue(
-            draw(st.sampled_from(slices)),
-            draw(st.sampled_from(("warp", "warpgroup"))) if split == 1 else "warp",
-        ),
+        epilogue=Epilogue(draw(st.sampled_from(slices)), by),
         raster=replace(base.raster, group=draw(st.sampled_from((1, 2, 8)))),
     )

@@ -50,6 +50,7 @@ def smallest(
     skew: int = 0,
     slices: int = 8,
     by: str = "warp",
+    matrices: int = 1,
     group: int | None = None,
     **problem,
 ) -> Subject:
@@ -62,7 +63,7 @@ def smallest(
     rows = format.m if fold == "prefix" and not format.plain else 1
     schedule = replace(
         base,
-        tile=Tile(128 * rows, n, k),
+        tile=Tile(128 * rows * matrices, n, k),
         warps=Warps(8, 1),
         pack=replace(base.pack, data="fragment" if fragments else "rows"),
         layout=replace(base.layout, weight="linear" if fragments else swizzle_for_row(k).name),

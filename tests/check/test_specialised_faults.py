@@ -1,12 +1,14 @@
 """Every seeded fault of the warp-specialised pipeline makes the check fail, with kind and place.
 
 Of its products with one weight (hopper_faults.py), whose values may go past shared memory
-(fragment_faults.py), and with those of several experts.
+(fragment_faults.py), whose warpgroups may have two matrices (matrices_faults.py), and with those of
+several experts.
 """
 
 import fragment_faults
 import grouped_faults
 import hopper_faults
+import matrices_faults
 import pytest
 from faults import faulty
 from test_faults import require_found
@@ -14,10 +16,10 @@ from test_faults import require_found
 from samoyeds_gen.check import Failure
 from samoyeds_gen.check.search import search
 
-TABLES = (hopper_faults, fragment_faults, grouped_faults)
-EXAMPLES = {hopper_faults: 24, fragment_faults: 24, grouped_faults: 16}
-LEAST = {hopper_faults: 24, fragment_faults: 10, grouped_faults: 20}  # faults of the default tests
-EVERY = {hopper_faults: 75, fragment_faults: 14, grouped_faults: 75}
+TABLES = (hopper_faults, fragment_faults, matrices_faults, grouped_faults)
+EXAMPLES = dict(zip(TABLES, (24, 24, 24, 16), strict=True))
+LEAST = dict(zip(TABLES, (24, 10, 6, 20), strict=True))  # faults of the default tests
+EVERY = dict(zip(TABLES, (75, 14, 8, 75), strict=True))
 SUBJECTS = [(table, name) for table in TABLES for name in table.SUBJECTS]
 
 
@@ -49,7 +51,7 @@ def test_other_fault_is_found(fault, subject):
     require_found(fault, subject, shrinks=2)
 
 
-@pytest.mark.parametrize("table", TABLES, ids=["hopper", "fragments", "grouped"])
+@pytest.mark.parametrize("table", TABLES, ids=["hopper", "fragments", "matrices", "grouped"])
 def test_faults_have_distinct_names(table):
     names = [fault.name for fault in (*table.FAULTS, *table.MORE_FAULTS)]
     assert len(set(names)) == len(names) >= EVERY[table]

@@ -9,6 +9,7 @@ of every tool ends with no error. cuda-bindings asks the driver for symbols that
 is no error of a kernel: --report-api-errors no.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -52,7 +53,7 @@ GOOD = ("ERROR SUMMARY: 0 errors", "RACECHECK SUMMARY: 0 hazards")
 
 def directed(folder: Path) -> list[tuple[str, str]]:
     """Schedule files with directives that shipped ones lack: CTAs that split k, and share tokens,
-    in a cluster; slices of warpgroups; matrix work that runs on.
+    in a cluster; slices of warpgroups; two matrices a warpgroup; matrix work that runs on.
     """
     made = []
     for name, form, m, changes in (
@@ -60,6 +61,7 @@ def directed(folder: Path) -> list[tuple[str, str]]:
         ("shared", Format(1, 2, 128), 256, {"cluster": Cluster(2)}),
         ("lines", Format(1, 2, 128), 256, {"epilogue": Epilogue(16, "warpgroup")}),
         ("ahead", Format(1, 1, 32), 128, {"overlap": Overlap(ahead=True)}),
+        ("tall", Format(1, 1, 32), 256, {"epilogue": Epilogue(16, "warpgroup")}),
         ("streamed", Format(1, 1, 32), 128, {"overlap": Overlap(ahead=True), **STREAMED}),
     ):
         base = replace(load_schedule("ssmm_sm90", form, make_ssmm(form, "bf16").dtype), where=())
@@ -103,11 +105,11 @@ def commands(given: list[str], folder: Path) -> list[tuple[str, list[str]]]:
 
 
 def main() -> int:
-    """Everything, eight at a time."""
+    """Everything, as many at a time as there are processors."""
     if shutil.which("compute-sanitizer") is None:
         print("compute-sanitizer is not on the path; it comes with the CUDA toolkit")
         return 1
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(8) as pool:
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         runs = commands(sys.argv[1:], Path(folder))
         jobs = [(tool, *each) for tool in TOOLS for each in runs]
         every = True

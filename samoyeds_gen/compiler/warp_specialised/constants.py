@@ -44,7 +44,10 @@ def _tile(plan: SpecialisedPlan) -> ConstantGroup:
     blocks = ("kBlockFeatures", rows, "rows of the decoded weight a block of words")
     experts = ("kMaxExperts", MAX_EXPERTS, "the launcher refuses more")
     gather = ("kGatherBarrier", 1 + g.consumers, "named barrier of the producer's threads")
-    shared_outputs = ("kGroupOutputs", 4 * g.outputs, "output features a warpgroup")
+    group_outputs = 4 * g.matrices * g.outputs
+    shared_outputs = ("kGroupOutputs", group_outputs, "output features a warpgroup")
+    matrices = ("kMatrices", g.matrices, "matrices of so many rows that a warpgroup multiplies")
+    of = " and matrix" * (g.matrices > 1)
     slices = ("kSliceBarrier", 2 + g.consumers, "first named barrier of slices, one a warpgroup")
     skew = ("kSkew", s.overlap.skew, "stages that a warpgroup begins behind the one before")
     stored = ("kWeightRows", g.weight_rows, "stored rows of a stage")
@@ -58,13 +61,14 @@ def _tile(plan: SpecialisedPlan) -> ConstantGroup:
         *((skew,) if s.overlap.skew else ()),
         ("kConsumers", g.consumers, "warpgroups that multiply; one more copies"),
         ("kThreads", plan.threads, "128 x (kConsumers + 1)"),
-        ("kGroupRows", WARPGROUP_ROWS, "rows of the matrix unit a warpgroup"),
+        ("kGroupRows", WARPGROUP_ROWS, f"rows of the matrix unit a warpgroup{of}"),
+        *((matrices,) if g.matrices > 1 else ()),
         ("kFeaturesPerRow", g.features_per_row, "output features of one such row"),
-        ("kWarpFeatures", WARPGROUP_ROWS // 4 * g.features_per_row, "of these a warp"),
-        ("kWarpOutputs", g.outputs, "output features a warp"),
+        ("kWarpFeatures", WARPGROUP_ROWS // 4 * g.features_per_row, f"of these a warp{of}"),
+        ("kWarpOutputs", g.outputs, f"output features a warp{of}"),
         *((shared_outputs, slices) if g.slice_warps > 1 else ()),
         ("kRowGroups", g.row_groups, "groups of 8 rows of a warp that become output"),
-        ("kTileOutputs", 4 * g.consumers * g.outputs, "output features a CTA"),
+        ("kTileOutputs", g.consumers * group_outputs, "output features a CTA"),
         ("kRasterGroup", s.raster.group, "tile rows walked together"),
         *((gather,) if g.gathered else ()),
         *((experts, blocks) if plan.problem.grouped else ()),
@@ -113,6 +117,7 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
     s, g = plan.schedule, plan.geometry
     chunks = g.token_chunks
     alone = g.slice_warps == 1
+    word_owner = "warpgroup" if g.matrices == 1 else "matrix"
     part_slices = ("kPartSlices", g.part_slices, "slices of a part")
     whose, of = ("one a warp", "a warp") if alone else ("two a warpgroup", "a warpgroup")
     groups = ("kTokenGroups", -(-s.tile.n // 32), "groups of 32 tokens a tile")
@@ -126,7 +131,7 @@ def _memory(plan: SpecialisedPlan) -> ConstantGroup:
         ("kBoxColumns", BOX_COLUMNS, "token columns of one box"),
         ("kBoxBytes", 2 * BOX_COLUMNS * s.tile.n, "bytes of one box of tokens"),
         ("kWordRing", plan.buffer("word_ring").offset, "first byte of the words' ring"),
-        ("kWordBytes", g.word_bytes, "bytes a stage and warpgroup"),
+        ("kWordBytes", g.word_bytes, f"bytes a stage and {word_owner}"),
         *(() if g.fold == "direct" else (metadata,)),
         ("kFull", plan.buffer("full").offset, "first barrier of full stages"),
         ("kEmpty", plan.buffer("empty").offset, "first barrier of empty stages"),

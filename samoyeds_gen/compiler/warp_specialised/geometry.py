@@ -32,8 +32,9 @@ FRAGMENT_REGISTERS = 4  # where fragments of this tile and of the next one lie
 class SpecialisedGeometry(Geometry):
     """Numbers of one CTA. Rows are rows of the matrix unit: stored rows, and output rows for the
     expand fold; `weight_rows` are stored rows of a stage; `*_bytes` are bytes of one stage, and
-    `word_bytes` those of one warpgroup's metadata and fold words. `outputs` are the output features
-    of a warp, in `row_groups` groups of 8 rows; `slice_warps` warps share a slice. `parts_bytes`
+    `word_bytes` those of one matrix's metadata and fold words. `outputs` are the output features
+    of a warp and matrix, in `row_groups` groups of 8 rows of all `matrices` of 64 rows that a
+    warpgroup multiplies; `slice_warps` warps share a slice. `parts_bytes`
     hold the parts that a CTA receives when k is split. `fragment_buffers` stages of weight are in
     flight to registers; 0 where weight goes through the ring. `spare`: consumers have registers to
     spare beside a tile's sums; they then hold the scales and names of its tokens, are told where it
@@ -42,6 +43,7 @@ class SpecialisedGeometry(Geometry):
     """
 
     consumers: int
+    matrices: int
     rows: int
     weight_rows: int
     weight_row_bytes: int
@@ -80,6 +82,11 @@ class SpecialisedGeometry(Geometry):
         Those who load the weight must know before the first stage.
         """
         return self.spare and not self.fragment_buffers
+
+    @property
+    def groups(self) -> int:
+        """Groups of 64 rows of a tile: matrices of all warpgroups."""
+        return self.consumers * self.matrices
 
     @property
     def parts_bytes(self) -> int:
@@ -124,7 +131,7 @@ def weight_rows(schedule: Schedule, problem: Ssmm) -> int:
 
 
 def fold_bytes(schedule: Schedule, problem: Ssmm) -> int:
-    """Bytes of one warpgroup's fold words of one k tile."""
+    """Bytes of 64 rows' fold words of one k tile."""
     fold = plan_fold(schedule, problem)
     if fold == "prefix":
         return WARPGROUP_ROWS * (problem.format.m - 1)
@@ -136,7 +143,7 @@ def fold_bytes(schedule: Schedule, problem: Ssmm) -> int:
 def stage_bytes(schedule: Schedule, problem: Ssmm) -> int:
     """Bytes of one stage of the ring."""
     g = derive_geometry(schedule, problem)
-    return g.weight_bytes + g.token_bytes + g.consumers * g.word_bytes
+    return g.weight_bytes + g.token_bytes + g.groups * g.word_bytes
 
 
 def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
@@ -146,7 +153,8 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
     prefix = fold == "prefix"
     per_row = f.m if prefix else 1
     consumers = schedule.warps.m * schedule.warps.n // 4
-    sets = f.m if prefix else 1
+    matrices = max(1, tile.m // (WARPGROUP_ROWS * per_row * consumers))
+    sets = f.m if prefix else matrices
     blocks = max(1, tile.k // f.v) if prefix else 1
     streamed = schedule.pack.data == "fragment"
     buffers = schedule.pipeline.fragments if streamed else 0
@@ -156,7 +164,7 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
     part = tile.n // schedule.overlap.split
     outputs = WARPGROUP_ROWS // 4 * per_row // (2 if problem.gated else 1)
     sharing = 4 if schedule.epilogue.by == "warpgroup" else 1
-    stride = sharing * outputs * problem.out_dtype.bytes + 16
+    stride = sharing * matrices * outputs * problem.out_dtype.bytes + 16
     gathered = problem.index is not None
     selectors = 2 * max(0, f.m - 2) if prefix else 0  # those of two rows a block are overhead
     in_registers = fold == "expand" or schedule.stationary.weight == "registers"
@@ -182,6 +190,7 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
         tiles_per_word=1,
         registers=needed,
         consumers=consumers,
+        matrices=matrices,
         rows=tile.m // per_row,
         weight_rows=stored_rows,
         weight_row_bytes=tile.k,
@@ -209,7 +218,7 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
         items=4 * consumers * -(-tile.n // schedule.epilogue.tokens),
         item_bytes=64 * schedule.epilogue.tokens * per_row,
         outputs=outputs,
-        row_groups=1 if problem.gated else 2,
+        row_groups=1 if problem.gated else 2 * matrices,
         crowded=needed + activation > consumer,
         # A CTA that has no columns of a split k gets no stage.
         spare=schedule.split.k == 1 and needed + leaving < consumer - left,

@@ -9,20 +9,13 @@ from samoyeds_gen.compiler.rules import (
     gate_rows,
     ring_depth,
 )
-from samoyeds_gen.compiler.warp_specialised.geometry import (
-    MAX_EXPERTS,
-    REGISTERS,
-    WARPGROUP_ROWS,
-    derive_geometry,
-    stage_bytes,
-    weight_rows,
-)
+from samoyeds_gen.compiler.warp_specialised.capacity import warpgroup_registers, warpgroup_shared
+from samoyeds_gen.compiler.warp_specialised.geometry import REGISTERS, WARPGROUP_ROWS, weight_rows
 from samoyeds_gen.language.layouts import LINEAR, XOR_128B, swizzle_for_row
 
 LARGEST_BOX = 256  # rows of one TMA box, and tokens of one wgmma
 MAX_CLUSTER = 8  # CTAs that every GPU of the architecture runs together
 MAX_FRAGMENTS = 4  # stages of weight that registers could ever hold
-RESERVED_BYTES = 2048  # barriers and token rows, at most
 
 
 def warpgroup_matrix(case: Case) -> Violation | None:
@@ -101,16 +94,23 @@ def warpgroup_period(case: Case) -> Violation | None:
 
 
 def warpgroup_tile_m(case: Case) -> Violation | None:
-    """Every warpgroup owns 64 rows of the matrix unit."""
+    """Every warpgroup owns one or two matrices of 64 rows."""
     prefix = plan_fold(case.schedule, case.problem) == "prefix"
     per_row = case.problem.format.m if prefix else 1
     m, groups = case.schedule.tile.m, case.schedule.warps.m // 4
     needed = WARPGROUP_ROWS * per_row * groups
-    if m != needed:
+    if m not in (needed, 2 * needed):
         return Violation(
             f"tile m={m} is not {needed} = {WARPGROUP_ROWS} rows x {per_row} features x "
             f"{groups} warpgroups",
             f"use m={needed}, or other warps",
+            "tile",
+        )
+    if m == 2 * needed and (problem := _single_matrix(case)):
+        return Violation(
+            f"tile m={m} gives {groups} warpgroups two matrices of {WARPGROUP_ROWS} rows each, "
+            f"{problem}",
+            f"use m={needed}",
             "tile",
         )
     rows = weight_rows(case.schedule, case.problem)
@@ -120,6 +120,18 @@ def warpgroup_tile_m(case: Case) -> Violation | None:
             "use fewer warpgroups",
             "tile",
         )
+    return None
+
+
+def _single_matrix(case: Case) -> str | None:
+    """Why warpgroups cannot have a second matrix, if so."""
+    schedule = case.schedule
+    if plan_fold(schedule, case.problem) != "direct" or schedule.stationary.weight != "shared":
+        return "which only formats with N = M have, with weight in shared memory"
+    if schedule.epilogue.by != "warpgroup":
+        return "whose rows leave together by epilogue(by='warpgroup') only"
+    if case.problem.gated:
+        return "gates have one"
     return None
 
 
@@ -320,45 +332,6 @@ def weight_fragments(case: Case) -> Violation | None:
             "pipeline",
         )
     return None
-
-
-def warpgroup_registers(case: Case) -> Violation | None:
-    """Accumulators fit the registers that the producer leaves."""
-    g = derive_geometry(case.schedule, case.problem)
-    there = min(g.consumer_registers, case.target.registers_per_thread)
-    if g.registers <= there or case.schedule.resident.spills:
-        return None
-    return Violation(
-        f"about {g.registers} registers a thread are needed, {there} are there for "
-        f"{g.consumers} warpgroup{'s' * (g.consumers > 1)} beside a producer",
-        "use a smaller tile n" + (", or fewer fragments" if g.fragment_buffers > 1 else ""),
-        "tile",
-    )
-
-
-def warpgroup_shared(case: Case) -> Violation | None:
-    """Ring and slices fit the shared memory of one CTA."""
-    schedule, g = case.schedule, derive_geometry(case.schedule, case.problem)
-    stage = stage_bytes(schedule, case.problem)
-    slices = g.slices * g.slice_bytes
-    table = 8 * (MAX_EXPERTS + 1) if case.problem.grouped else 0
-    limit = case.target.shared_per_cta - RESERVED_BYTES - table - slices
-    needed = schedule.pipeline.stages * stage
-    if needed < g.parts_bytes:
-        return Violation(
-            f"the parts of sums take {g.parts_bytes} bytes, the ring they lie in has {needed}",
-            "use more stages, or a smaller tile n",
-            "pipeline",
-        )
-    if needed <= limit:
-        return None
-    fits = limit // stage
-    return Violation(
-        f"{schedule.pipeline.stages} stages of {stage} bytes take {needed}, {case.target.name} has "
-        f"{limit} beside {slices} bytes of output slices",
-        f"use stages={fits}" if fits >= 2 else "use a smaller tile",
-        "pipeline",
-    )
 
 
 RULES: dict[str, Rule] = COMMON | {

@@ -95,8 +95,8 @@ def add_buffers(plan: SpecialisedPlan) -> SpecialisedPlan:
         shared(
             "word_ring",
             "u8",
-            (stages, g.consumers, g.word_bytes),
-            stages * g.consumers * g.word_bytes,
+            (stages, g.groups, g.word_bytes),
+            stages * g.groups * g.word_bytes,
             "metadata and fold words of each warpgroup",
         ),
         shared(

@@ -142,7 +142,7 @@ class PassTurn(Op):
 @dataclass(frozen=True, slots=True)
 class MatrixStep:
     """Matrix step `index` of a tile: its metadata word and selector, the box its tokens lie in, and
-    where they start inside the swizzled rows, in 16-byte chunks.
+    where they start inside the swizzled rows, in 16-byte chunks; the matrix of the warpgroup's.
     """
 
     index: int
@@ -151,6 +151,7 @@ class MatrixStep:
     box: int
     weight_chunk: int
     token_chunk: int
+    matrix: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,11 @@ from dataclasses import replace
 from itertools import chain, product
 
 from samoyeds_gen.compiler.ops import Op, State
-from samoyeds_gen.compiler.warp_specialised.geometry import SpecialisedPlan
+from samoyeds_gen.compiler.warp_specialised.geometry import (
+    METADATA_COLUMNS,
+    WARPGROUP_ROWS,
+    SpecialisedPlan,
+)
 from samoyeds_gen.compiler.warp_specialised.ops import (
     AddPrefix,
     AwaitEmpty,
@@ -96,7 +100,7 @@ def _filled(plan: SpecialisedPlan) -> Promises:
     brought = sum(getattr(op, "bytes", 0) for op in ops if not isinstance(op, ExpectBytes))
     announced = sum(op.bytes for op in ops if isinstance(op, ExpectBytes))
     boxed = 0 if g.gathered else g.token_bytes
-    stage = g.weight_bytes + boxed + g.consumers * g.word_bytes
+    stage = g.weight_bytes + boxed + g.groups * g.word_bytes
     yield announced == brought == stage, "the bytes announced are those copied"
     yield type(ops[0]) is AwaitEmpty, "nothing is copied before it is empty"
     yield type(ops[-1]) is NextStage, "the producer goes on to the next stage"
@@ -110,11 +114,11 @@ def _emptied(plan: SpecialisedPlan) -> Promises:
     yield kinds[0] is AwaitFull, "nothing is read before the stage is full"
     shown = kinds.index(ShowGathered) if ShowGathered in kinds else len(kinds)
     yield not plan.geometry.gathered or shown == 1, "gathered tokens are shown before they are read"
-    pairs = [
-        (op.part, step.index) for op in plan.loop if isinstance(op, Issue) for step in op.steps
-    ]
-    every = product(range(plan.schedule.overlap.split), range(plan.geometry.steps))
-    yield sorted(pairs) == list(every), "every part takes every step once"
+    issued = [op for op in plan.loop if isinstance(op, Issue)]
+    taken = [(op.part, step.matrix, step.index) for op in issued for step in op.steps]
+    g, parts = plan.geometry, range(plan.schedule.overlap.split)
+    every = product(parts, range(g.matrices), range(g.steps))
+    yield sorted(taken) == list(every), "every part takes every step once"
     turns = [kind for kind in kinds if kind in (TakeTurn, PassTurn)]
     yield turns == [TakeTurn, PassTurn] * (len(turns) // 2), "every turn taken is passed on"
     yield kinds.count(Release) == 1, "the stage is released once"
@@ -167,7 +171,7 @@ def _added(plan: SpecialisedPlan) -> Promises:
 
 def _producer(plan: SpecialisedPlan) -> tuple[Op, ...]:
     g = plan.geometry
-    words = g.consumers * g.word_bytes
+    words = g.groups * g.word_bytes
     boxed = 0 if g.gathered else g.token_bytes
     tokens: Op = CopyTokens("copy tokens by TMA", bytes=g.token_bytes, cluster=g.cluster)
     if g.gathered:
@@ -212,7 +216,7 @@ def _block(plan: SpecialisedPlan, block: int, steps: tuple[int, ...]) -> list[Op
     ops: list[Op] = []
     for part in range(split):
         text = f"acc += weight * tokens, part {part}, steps {steps[0]}..{steps[-1]}"
-        ops.append(Issue(text, part=part, block=block, steps=tuple(map(_step, steps))))
+        ops.append(Issue(text, part=part, block=block, steps=_matrix_steps(plan, steps)))
     for part in range(split):
         pending = split - 1 - part + int(ahead)
         ops.append(
@@ -231,9 +235,26 @@ def _block(plan: SpecialisedPlan, block: int, steps: tuple[int, ...]) -> list[Op
     return ops
 
 
-def _step(index: int) -> MatrixStep:
-    """A k32 step: 32 bytes of stored weight, 64 of tokens, half the columns of a metadata word."""
-    return MatrixStep(index, index // 2, index % 2, index // 2, 2 * index, index % 2 * 4)
+def _matrix_steps(plan: SpecialisedPlan, steps: tuple[int, ...]) -> tuple[MatrixStep, ...]:
+    """k32 steps: 32 bytes of stored weight, 64 of tokens, half the columns of a metadata word.
+
+    Matrices take turns, so that no step waits for the sums of the one before.
+    """
+    words = plan.schedule.tile.k // METADATA_COLUMNS
+    chunks = WARPGROUP_ROWS * plan.geometry.weight_row_bytes // 16
+    return tuple(
+        MatrixStep(
+            index,
+            matrix * words + index // 2,
+            index % 2,
+            index // 2,
+            matrix * chunks + 2 * index,
+            index % 2 * 4,
+            matrix,
+        )
+        for index in steps
+        for matrix in range(plan.geometry.matrices)
+    )
 
 
 def _with_turns(ops: list[Op]) -> list[Op]:

@@ -36,6 +36,7 @@ class SpecialisedText(KernelText):
         self.weight_streamed = g.fragment_buffers > 0
         self.weight_boxed = not self.weight_streamed
         self.boxed_weight = "kWeightStage + " if self.weight_boxed else ""
+        self._name_groups(plan)
         self.gathered, self.turns = g.gathered, plan.schedule.overlap.turns
         self.ahead, self.skewed = plan.schedule.overlap.ahead, plan.schedule.overlap.skew > 0
         self.stages_a_turn = 2 if self.ahead else 1
@@ -65,6 +66,21 @@ class SpecialisedText(KernelText):
         if self.weight_streamed:
             self.wgmma = "wgmma_sp_streamed"
         self.block_guard = "" if g.tiles_per_block == 1 else _LAST_OF_BLOCK
+
+    def _name_groups(self, plan: SpecialisedPlan) -> None:
+        """Groups of 64 rows: one a warpgroup, or several matrices of it."""
+        self.matrices = range(plan.geometry.matrices)
+        self.tall = plan.geometry.matrices > 1
+        self.single = not self.tall
+        self.groups = "kConsumers * kMatrices" if self.tall else "kConsumers"
+        self.group_words = "kMatrices * kWordBytes" if self.tall else "kWordBytes"
+        self.group_rows = "kMatrices * kGroupRows" if self.tall else "kGroupRows"
+        self.metadata_words = "kMatrices * (kTileK / 64)" if self.tall else "kTileK / 64"
+        # Of the groups of 8 rows that become output, two lie in each matrix.
+        self.matrix_of_rows = "rows / 2" if self.tall else "0"
+        self.row_of_rows = "rows / 2 * kGroupRows + rows % 2 * 8" if self.tall else "rows * 8"
+        self.sum_of_rows = "rows % 2 * 2" if self.tall else "rows * 2"
+        self.lane_matrix = " + lane / 16 * kGroupRows * 2" if self.tall else ""
 
     def _name_rows(self, plan: SpecialisedPlan) -> None:
         """Where a tile's rows lie in the weight and its words, and who holds what of its tokens."""
@@ -127,7 +143,7 @@ class SpecialisedText(KernelText):
         Experts' rows of blocks follow one another without padding to tiles, so that tiles of other
         heights read the same words: warpgroups behind an expert's rows read its last ones.
         """
-        here = f"tile_m * kConsumers + {warpgroup}"
+        here = f"tile_m * {self.groups} + {warpgroup}"
         return f"expert * blocks_m + min({here}, blocks_m - 1)" if self.grouped else here
 
     def wrapper(self, wrapper: Wrapper) -> str:
@@ -207,7 +223,7 @@ class SpecialisedText(KernelText):
             name = "values_prefix" if op.fold == "prefix" else "values_direct"
             rows = [self.macro(name)(kernel=self, name="value", sum="i")]
             if isinstance(op, StoreSlices):
-                rows.insert(0, "const int i = eight / 2 + rows * 2 + odd;")
+                rows.insert(0, f"const int i = eight / 2 + {self.sum_of_rows} + odd;")
             if self.gated:  # the up projection of a gate is 8 rows behind: two sums of a thread
                 rows.append(self.macro(name)(kernel=self, name="up", sum="i + 2"))
             return self.macro(op.macro)(op=op, kernel=self, body="\n".join(rows))

@@ -31,6 +31,7 @@ TURNS = (False, True)
 CLUSTERS = ((1, 1), (2, 1), (1, 2), (1, 4), (1, 8))  # CTAs that share tokens, or the columns of k
 GROUPS = (8, 16, 32)
 SLICES = (Epilogue(8), Epilogue(8, "warpgroup"), Epilogue(16, "warpgroup"))
+MATRICES = {"direct": (1, 2), "prefix": (1,), "expand": (1,)}  # of 64 rows, a warpgroup
 FRAGMENTS = {"direct": (1, 3), "prefix": (1, 2)}  # stages of weight on their way to registers
 
 FEW_TOKENS = 64  # of a tile, up to which one warpgroup alone or a ring of more than six pay
@@ -48,10 +49,15 @@ EXCHANGED_PER_CLOCK = 32  # which move at so many bytes a clock
 def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule]:
     """The base itself, then every combination of the lists above with the base's fold."""
     yield base
-    prefix = plan_fold(base, problem) == "prefix"
+    fold = plan_fold(base, problem)
+    prefix = fold == "prefix"
     per_row = problem.format.m if prefix else 1
-    for groups, n, k, stages, split, turns, (cluster, parts), raster, slices, fetch in product(
-        WARPGROUPS,
+    rows = tuple(product(WARPGROUPS, MATRICES[fold]))
+    for (groups, high), n, k, stages, split, turns, (
+        cluster,
+        parts,
+    ), raster, slices, fetch in product(
+        rows,
         TILE_N,
         TILE_K,
         STAGES,
@@ -65,6 +71,8 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
         streamed = fetch.pack.data == "fragment"
         if (streamed or fetch.overlap.ahead) and split > 1:
             continue  # nothing is added that a second part of the tokens could hide
+        if high > 1 and (slices.by == "warp" or fetch.stationary.weight != "shared"):
+            continue
         if streamed and prefix and (n <= FEW_TOKENS or cluster * parts > 1):
             continue  # shared memory is not what limits small tiles
         if n > FEW_TOKENS and (groups == 1 or stages > 6):
@@ -72,7 +80,7 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
         swizzle = layouts.LINEAR if streamed else layouts.swizzle_for_row(k)
         yield replace(
             fetch,
-            tile=Tile(WARPGROUP_ROWS * per_row * groups, n, k),
+            tile=Tile(WARPGROUP_ROWS * per_row * groups * high, n, k),
             warps=Warps(4 * groups, 1),
             layout=replace(base.layout, weight=swizzle.name),
             pipeline=replace(fetch.pipeline, stages=stages),
@@ -109,7 +117,7 @@ def _fetches(base: Schedule, problem: Ssmm) -> Iterator[Schedule]:
 def demand(
     schedule: Schedule, problem: Ssmm, target: Target, shape: Shape, machine: Machine
 ) -> Demand:
-    """Each warpgroup reads its weights and all tokens of a stage from shared memory; a cluster
+    """Each matrix reads its weights and all tokens of a stage from shared memory; a cluster
     fetches tokens once, or shares out k and exchanges its sums. Persistent CTAs, one a
     multiprocessor. Weight in fragment order goes past shared memory, from L2 to registers.
     """
@@ -119,7 +127,7 @@ def demand(
     weight = g.rows * tile.k
     rows = unit_rows(schedule, problem)
     parts = 4.0 * tile.m * tile.n * (1 - 1 / g.split)
-    reads = g.consumers * (g.token_bytes + g.word_bytes)
+    reads = g.groups * (g.token_bytes + g.word_bytes)
     lines = tile.m * tile.n * problem.out_dtype.bytes / min(LINE_BYTES, 16 * g.token_chunks)
     past = weight if g.fragment_buffers else 0
     return Demand(

@@ -1,0 +1,35 @@
+"""Seeded faults of warpgroups that multiply two matrices, as hopper_faults.py has others."""
+
+from faults import EARLY, METADATA, RACE, STUCK, UNWRITTEN, VALUE
+from hopper_faults import Fault, smallest
+
+from samoyeds_gen.formats import Format
+
+SUBJECTS = {
+    "tall": smallest("expand", Format(1, 1, 32), by="warpgroup", matrices=2, turns=True),
+    "tall-ahead": smallest(
+        "expand", Format(1, 1, 32), by="warpgroup", matrices=2, ahead=True, out_dtype="float32"
+    ),
+}
+
+FAULTS = (
+    Fault("metadata of the first matrix for both", "(stage_words + matrix * kWordBytes)",
+          "(stage_words)", (VALUE,), "tall"),
+    Fault("words of the warpgroup before", "+ warpgroup) * kMatrices * kWordBytes",
+          "+ warpgroup) * kWordBytes", (EARLY, METADATA, RACE, VALUE), "tall"),
+    Fault("weight of the first matrix for both", "weight_matrix + 256", "weight_matrix + 0",
+          (VALUE,), "tall"),
+    Fault("sums of the first matrix for both", "acc[rows / 2][part]", "acc[0][part]", (VALUE,),
+          "tall"),
+    Fault("both matrices leave at one place", " + lane / 16 * kGroupRows * 2", "",
+          (VALUE, RACE, UNWRITTEN), "tall"),
+    Fault("words of half the groups copied", "g < kConsumers * kMatrices", "g < kConsumers",
+          (STUCK,), "tall"),
+)  # fmt: skip
+
+MORE_FAULTS = (
+    Fault("rows of the second matrix behind the first's", "rows / 2 * kGroupRows + rows % 2 * 8",
+          "rows * 8", (VALUE, RACE, UNWRITTEN), "tall-ahead"),
+    Fault("sums of the second half for both", "eight / 2 + rows % 2 * 2 + odd",
+          "eight / 2 + 2 + odd", (VALUE,), "tall-ahead"),
+)  # fmt: skip
