@@ -10,6 +10,7 @@ SUBJECTS = {
     "tall-ahead": smallest(
         "expand", Format(1, 1, 32), by="warpgroup", matrices=2, ahead=True, out_dtype="float32"
     ),
+    "tall-expand": smallest("expand", Format(4, 8, 32), by="warpgroup", matrices=2),
 }
 
 FAULTS = (
@@ -23,6 +24,10 @@ FAULTS = (
           "tall"),
     Fault("both matrices leave at one place", " + lane / 16 * kGroupRows * 2", "",
           (VALUE, RACE, UNWRITTEN), "tall"),
+    Fault("slots of the first matrix for both", "slots[step / kSteps]", "slots[0]",
+          (VALUE, EARLY), "tall-expand"),
+    Fault("stored rows of the first matrix for both", "step / kSteps * kGroupRows", "0",
+          (VALUE,), "tall-expand"),
     Fault("words of half the groups copied", "g < kConsumers * kMatrices", "g < kConsumers",
           (STUCK,), "tall"),
 )  # fmt: skip
@@ -30,6 +35,9 @@ FAULTS = (
 MORE_FAULTS = (
     Fault("rows of the second matrix behind the first's", "rows / 2 * kGroupRows + rows % 2 * 8",
           "rows * 8", (VALUE, RACE, UNWRITTEN), "tall-ahead"),
+    Fault("fold words behind the first matrix's metadata",
+          "stage_words + matrix * kWordBytes + kMetadataBytes", "stage_words + kMetadataBytes",
+          (VALUE, EARLY), "tall-expand"),
     Fault("sums of the second half for both", "eight / 2 + rows % 2 * 2 + odd",
           "eight / 2 + 2 + odd", (VALUE,), "tall-ahead"),
 )  # fmt: skip

@@ -168,7 +168,7 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
     gathered = problem.index is not None
     selectors = 2 * max(0, f.m - 2) if prefix else 0  # those of two rows a block are overhead
     in_registers = fold == "expand" or schedule.stationary.weight == "registers"
-    words_held = selectors + (max(1, buffers) * tile.k // 8 if in_registers else 0)
+    words_held = selectors + (max(1, buffers) * matrices * tile.k // 8 if in_registers else 0)
     words_held += FRAGMENT_REGISTERS if streamed else 0
     cluster = 1 if gathered else schedule.cluster.m
     registers = GATHER_REGISTERS if gathered else REGISTERS

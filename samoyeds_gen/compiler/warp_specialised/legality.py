@@ -126,8 +126,10 @@ def warpgroup_tile_m(case: Case) -> Violation | None:
 def _single_matrix(case: Case) -> str | None:
     """Why warpgroups cannot have a second matrix, if so."""
     schedule = case.schedule
-    if plan_fold(schedule, case.problem) != "direct" or schedule.stationary.weight != "shared":
-        return "which only formats with N = M have, with weight in shared memory"
+    if plan_fold(schedule, case.problem) == "prefix":
+        return "fold prefix has no registers for the sums of a second"
+    if schedule.pack.data == "fragment":
+        return "which weight in fragment order has no registers for"
     if schedule.epilogue.by != "warpgroup":
         return "whose rows leave together by epilogue(by='warpgroup') only"
     if case.problem.gated:

@@ -76,6 +76,13 @@ class SpecialisedText(KernelText):
         self.group_words = "kMatrices * kWordBytes" if self.tall else "kWordBytes"
         self.group_rows = "kMatrices * kGroupRows" if self.tall else "kGroupRows"
         self.metadata_words = "kMatrices * (kTileK / 64)" if self.tall else "kTileK / 64"
+        # Steps whose weight lanes hold: those of all matrices, one matrix behind the other.
+        self.weight_steps = "kMatrices * kSteps" if self.tall else "kSteps"
+        self.step_of_matrix = "step % kSteps" if self.tall else "step"
+        row = "(fragment_row + step / kSteps * kGroupRows)"
+        self.step_row = row if self.tall else "fragment_row"
+        slots = "slots[step / kSteps] >> (4 * (step % kSteps))"
+        self.step_slots = slots if self.tall else "slots >> (4 * step)"
         # Of the groups of 8 rows that become output, two lie in each matrix.
         self.matrix_of_rows = "rows / 2" if self.tall else "0"
         self.row_of_rows = "rows / 2 * kGroupRows + rows % 2 * 8" if self.tall else "rows * 8"

@@ -31,7 +31,7 @@ TURNS = (False, True)
 CLUSTERS = ((1, 1), (2, 1), (1, 2), (1, 4), (1, 8))  # CTAs that share tokens, or the columns of k
 GROUPS = (8, 16, 32)
 SLICES = (Epilogue(8), Epilogue(8, "warpgroup"), Epilogue(16, "warpgroup"))
-MATRICES = {"direct": (1, 2), "prefix": (1,), "expand": (1,)}  # of 64 rows, a warpgroup
+MATRICES = {"direct": (1, 2), "prefix": (1,), "expand": (1, 2)}  # of 64 rows, a warpgroup
 FRAGMENTS = {"direct": (1, 3), "prefix": (1, 2)}  # stages of weight on their way to registers
 
 FEW_TOKENS = 64  # of a tile, up to which one warpgroup alone or a ring of more than six pay
@@ -71,7 +71,7 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
         streamed = fetch.pack.data == "fragment"
         if (streamed or fetch.overlap.ahead) and split > 1:
             continue  # nothing is added that a second part of the tokens could hide
-        if high > 1 and (slices.by == "warp" or fetch.stationary.weight != "shared"):
+        if high > 1 and (slices.by == "warp" or streamed):
             continue
         if streamed and prefix and (n <= FEW_TOKENS or cluster * parts > 1):
             continue  # shared memory is not what limits small tiles
