@@ -75,7 +75,8 @@ class Directives:
 
         Legal when every warp owns whole fragments of the matrix atom, and at most 32 warps. The
         stream takes warps along k, whose sums are added in order, and none along n. Pipelines with
-        warpgroups take one to four of them, each 4 warps along m.
+        warpgroups take one to four of them, each 4 warps along m, which multiply a matrix of 64
+        rows, or two of them where folds add nothing and epilogue(by='warpgroup') stores them.
         """
         self._set(
             "warps",
