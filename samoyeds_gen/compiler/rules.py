@@ -11,7 +11,18 @@ from samoyeds_gen.compiler.folds import plan_fold
 from samoyeds_gen.formats import gate_block
 from samoyeds_gen.language.atoms import copy_atom_named, matrix_atom_named
 from samoyeds_gen.language.kernels import ALGORITHMS, Ssmm
-from samoyeds_gen.language.schedule import Schedule
+from samoyeds_gen.language.schedule import (
+    Cluster,
+    Epilogue,
+    Overlap,
+    Pipeline,
+    Raster,
+    Resident,
+    Schedule,
+    Split,
+    Tile,
+    Warps,
+)
 from samoyeds_gen.language.targets import Target, target_named
 
 MAX_WARPS = 32
@@ -39,6 +50,22 @@ class Violation:
 
 Rule = Callable[[Case], Violation | None]
 
+NUMBERED = tuple(
+    (directive, tuple(field.name for field in dataclasses.fields(kind)))
+    for directive, kind in (
+        ("tile", Tile),
+        ("warps", Warps),
+        ("pipeline", Pipeline),
+        ("raster", Raster),
+        ("resident", Resident),
+        ("overlap", Overlap),
+        ("cluster", Cluster),
+        ("epilogue", Epilogue),
+        ("split", Split),
+    )
+)
+"""Directives with numbers, and the names of their values."""
+
 
 def name_usable(case: Case) -> Violation | None:
     """The name can be part of a C identifier."""
@@ -56,25 +83,15 @@ def numbers_positive(case: Case) -> Violation | None:
     """Every number of a schedule counts something; only a skew may be none. Directives check it
     too, JSON does not.
     """
-    s = case.schedule
-    for directive, value in (
-        ("tile", s.tile),
-        ("warps", s.warps),
-        ("pipeline", s.pipeline),
-        ("raster", s.raster),
-        ("resident", s.resident),
-        ("overlap", s.overlap),
-        ("cluster", s.cluster),
-        ("epilogue", s.epilogue),
-        ("split", s.split),
-    ):
-        for field in dataclasses.fields(value):
-            number = getattr(value, field.name)
-            least = int(field.name != "skew")
+    for directive, names in NUMBERED:
+        part = getattr(case.schedule, directive)
+        for name in names:
+            number = getattr(part, name)
+            least = int(name != "skew")
             if isinstance(number, int) and not isinstance(number, bool) and number < least:
                 return Violation(
-                    f"{directive} {field.name}={number} is not a positive integer",
-                    f"give {field.name} as an integer from {least}",
+                    f"{directive} {name}={number} is not a positive integer",
+                    f"give {name} as an integer from {least}",
                     directive,
                 )
     return None

@@ -10,6 +10,8 @@ from samoyeds_gen.language import Schedule, Ssmm, Target
 from samoyeds_gen.tune.choice import Task, legal, modelled
 from samoyeds_gen.tune.shapes import tuned_shape
 
+PARTS: Final = tuple(each.name for each in fields(Schedule) if each.name not in ("name", "where"))
+
 ALIKE: Final = 3
 """Candidates of one tile, warps and way of the weight that are kept: the model hardly tells their
 depths apart.
@@ -22,31 +24,39 @@ SHARES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A legal schedule, its modelled time, and the key of its compiled code once it has one."""
+    """A legal schedule, its modelled time, and the key of its compiled code once it has one.
+
+    A variant of `base` has the base's name until it is one of few: names cost more than the model.
+    """
 
     schedule: Schedule
     modelled_us: float
     kernel: str = ""
+    base: Schedule | None = None
+
+    def under_its_name(self) -> "Candidate":
+        """The same with a name that tells it from others."""
+        if self.base is None:
+            return self
+        return dataclasses.replace(self, schedule=named(self.schedule, self.base), base=None)
 
 
 def candidates(task: Task, bases: Sequence[Schedule]) -> Iterator[Candidate]:
-    """Every legal variant of the bases once, with its modelled time; bases keep their names."""
+    """Every legal variant of the bases once, with its modelled time."""
     seen: set[Schedule] = set()
     for base in bases:
         for schedule in legal_variants(base, task.problem, task.target):
             anonymous = dataclasses.replace(schedule, name="", where=())
             if anonymous not in seen:
                 seen.add(anonymous)
-                yield Candidate(schedule, modelled(schedule, task).us)
+                yield Candidate(schedule, modelled(schedule, task).us, base=base)
 
 
 @cache
 def legal_variants(base: Schedule, problem: Ssmm, target: Target) -> tuple[Schedule, ...]:
-    """The legal variants of a base, under names of their own; the same for every shape."""
+    """The legal variants of a base, which is the first; the same for every shape."""
     variants = tuned_shape(base).variants(base, problem, target)
-    return tuple(
-        named(each, base) for each in dict.fromkeys(variants) if legal(each, problem, target)
-    )
+    return tuple(each for each in dict.fromkeys(variants) if legal(each, problem, target))
 
 
 def named(variant: Schedule, base: Schedule) -> Schedule:
@@ -59,14 +69,14 @@ def named(variant: Schedule, base: Schedule) -> Schedule:
     return dataclasses.replace(plain, name=name)
 
 
-def prune(everything: Sequence[Candidate], number: int, *, keep: set[str]) -> list[Candidate]:
-    """The `number` quickest by the model, at most a few of one tile.
+def prune(everything: Sequence[Candidate], number: int, *, keep: set[Schedule]) -> list[Candidate]:
+    """The `number` quickest by the model under names of their own, at most a few of one tile.
 
     First those to keep, then some of every pipeline shape: between shapes the model errs more than
     within one.
     """
-    ordered = sorted(everything, key=lambda each: (each.modelled_us, each.schedule.digest))
-    kept = [each for each in ordered if each.schedule.digest in keep]
+    ordered = sorted(everything, key=lambda each: each.modelled_us)
+    kept = [each for each in ordered if each.schedule in keep]
     alike: dict[object, int] = {}
     shares: dict[str, int] = {}
     for share in (max(1, number // SHARES), number):
@@ -80,7 +90,7 @@ def prune(everything: Sequence[Candidate], number: int, *, keep: set[str]) -> li
             alike[like] = alike.get(like, 0) + 1
             shares[copy] = shares.get(copy, 0) + 1
             kept.append(each)
-    return kept[: max(number, len(keep))]
+    return [each.under_its_name() for each in kept[: max(number, len(keep))]]
 
 
 def neighbours(winner: Schedule, everything: Sequence[Candidate]) -> list[Candidate]:
@@ -88,11 +98,22 @@ def neighbours(winner: Schedule, everything: Sequence[Candidate]) -> list[Candid
     mine = _choices(winner)
     near = []
     for each in everything:
+        if _parts_apart(each.schedule, winner) > MOST_PARTS:
+            continue
         theirs = _choices(each.schedule)
         differ = sum(value != theirs[name] for name, value in mine.items())
         if differ == 1 and each.schedule.pipeline.copy == winner.pipeline.copy:
-            near.append(each)
-    return sorted(near, key=lambda each: (each.modelled_us, each.schedule.digest))
+            near.append(each.under_its_name())
+    return sorted(near, key=lambda each: each.modelled_us)
+
+
+MOST_PARTS: Final = 3
+"""Parts of a schedule that one choice may change: a tile, its warps and its swizzles."""
+
+
+def _parts_apart(one: Schedule, other: Schedule) -> int:
+    """In how many parts two schedules differ, names apart."""
+    return sum(getattr(one, name) != getattr(other, name) for name in PARTS)
 
 
 TOGETHER: Final = {"tile.m": "rows", "warps": "rows", "tile.k": "columns", "layout": "columns"}

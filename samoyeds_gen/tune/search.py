@@ -102,7 +102,7 @@ def search(
     """
     given = shipped_schedules(task.problem.format, task.problem.dtype) if bases is None else bases
     everything = list(candidates(task, given))
-    pruned = prune(everything, rungs[0].number, keep={each.digest for each in given})
+    pruned = prune(everything, rungs[0].number, keep=set(given))
     if not pruned:
         raise TuneError(
             f"no schedule is legal for {task}", remedy="give a schedule file of your own to vary"

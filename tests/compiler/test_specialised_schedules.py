@@ -193,13 +193,18 @@ def test_every_part_takes_every_step_once(subject):
     plan = plan_of(subject)
     g, overlap = plan.geometry, plan.schedule.overlap
     issues = of_kind(plan.loop, Issue)
-    pairs = [(op.part, step.index) for op in issues for step in op.steps]
-    assert sorted(pairs) == list(product(range(overlap.split), range(g.steps)))
+    taken = [(op.part, step.matrix, step.index) for op in issues for step in op.steps]
+    every = product(range(overlap.split), range(g.matrices), range(g.steps))
+    assert sorted(taken) == list(every)
+    stored = 64 * plan.schedule.tile.k // 2  # values of a matrix and stage
     for op in issues:
         for step in op.steps:
-            assert 64 * step.word + 32 * step.selector == 32 * step.index
+            word = step.word - step.matrix * (plan.schedule.tile.k // 64)
+            assert 64 * word + 32 * step.selector == 32 * step.index
             assert 64 * step.box + 8 * step.token_chunk == 32 * step.index
-            assert 16 * step.weight_chunk == 32 * step.index, "16 bytes hold 16 dense columns"
+            ahead = step.weight_chunk - step.matrix * stored // 8
+            assert 16 * ahead == 32 * step.index, "16 bytes hold 16 dense columns"
+            assert step.fragment == step.matrix * g.steps + step.index
             if g.fold == "prefix":
                 assert 32 * step.index // plan.problem.format.v % g.blocks_per_tile == op.block
     added = [(op.block, op.part) for op in of_kind(plan.loop, AddPrefix)]
@@ -216,7 +221,9 @@ def test_every_part_takes_every_step_once(subject):
 def test_geometry_covers_the_tile(subject):
     plan = plan_of(subject)
     g, s, f = plan.geometry, plan.schedule, plan.problem.format
-    assert 64 * g.consumers * g.features_per_row == s.tile.m
+    assert 64 * g.matrices * g.consumers * g.features_per_row == s.tile.m
+    assert g.matrices in (1, 2)
+    assert g.matrices == 1 or g.slice_warps == 4, "rows of both leave together"
     assert plan.threads == 128 * (g.consumers + 1)
     assert 128 * (g.consumers * g.consumer_registers + g.producer_registers) <= REGISTERS
     assert g.part_tokens * s.overlap.split == s.tile.n
@@ -265,7 +272,7 @@ BREAKS = {
     "parts of part of a group": (
         lambda s: replace(s, overlap=replace(s.overlap, split=s.tile.n)), ("warpgroup-tile-n",)),
     "slices of part of a group": (
-        lambda s: replace(s, epilogue=Epilogue(12)), ("warpgroup-tile-n",)),
+        lambda s: replace(s, epilogue=replace(s.epilogue, tokens=12)), ("warpgroup-tile-n",)),
     "three steps": (lambda s: replace(s, tile=replace(s.tile, k=96)), ("warpgroup-tile-k",)),
     "other weight": (
         lambda s: replace(s, layout=Layout("xor_256b", s.layout.tokens)), ("warpgroup-layout",)),
@@ -289,14 +296,19 @@ BREAKS = {
         ("cluster-split", "cluster-shares")),
     "split in nine": (lambda s: replace(s, cluster=Cluster(1), split=Split(9)), ("cluster-split",)),
     "slices of parts cut": (
-        lambda s: replace(s, cluster=Cluster(1), split=Split(2), epilogue=Epilogue(s.tile.n + 8)),
+        lambda s: replace(
+            s,
+            cluster=Cluster(1),
+            split=Split(2),
+            epilogue=replace(s.epilogue, tokens=s.tile.n + 8)),
         ("cluster-split",)),
     "warps along k": (
         lambda s: replace(s, warps=replace(s.warps, k=2)), ("whole-warps", "warps-count")),
     "a cluster of three": (lambda s: replace(s, cluster=Cluster(3)), ("cluster-shares",)),
     "a cluster of eight": (lambda s: replace(s, cluster=Cluster(8)), ("cluster-shares",)),
     "an endless slice": (
-        lambda s: replace(s, split=Split(), epilogue=Epilogue(4096)), ("warpgroup-shared",)),
+        lambda s: replace(s, split=Split(), epilogue=replace(s.epilogue, tokens=4096)),
+        ("warpgroup-shared",)),
 }  # fmt: skip
 
 

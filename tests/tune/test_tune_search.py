@@ -100,7 +100,7 @@ machines = st.sampled_from([machine_named(name) for name in ("H200", "A100", "30
 def test_candidates_are_legal_different_and_named_apart(format, machine, selected):
     at = task((4096, 4096, 512), format, machine, index="int64" if selected else None)
     bases = shipped_schedules(format, at.problem.dtype)
-    found = [each.schedule for each in candidates(at, bases)]
+    found = [each.under_its_name().schedule for each in candidates(at, bases)]
     assert all(first_violation(each, at.problem, at.target) is None for each in found)
     assert len({replace(each, name="") for each in found}) == len(found)
     assert len({(each.name, each.digest) for each in found}) == len(found)
@@ -108,7 +108,7 @@ def test_candidates_are_legal_different_and_named_apart(format, machine, selecte
         *found,
         *(replace(each, name=base.name) for each in found for base in bases),
     }
-    again = [each.schedule for each in candidates(at, bases)]
+    again = [each.under_its_name().schedule for each in candidates(at, bases)]
     assert again == found
 
 
@@ -132,7 +132,7 @@ def test_pruning_keeps_the_quickest_few_of_a_tile_and_what_it_is_told(times, num
         for place, us in enumerate(times)
     ]
     slowest = max(everything, key=lambda each: each.modelled_us)
-    kept = prune(everything, number, keep={slowest.schedule.digest})
+    kept = prune(everything, number, keep={slowest.schedule})
     assert slowest in kept
     assert len(kept) <= number
     rest = [each for each in kept if each is not slowest]

@@ -8,7 +8,7 @@ from math import ceil
 from samoyeds_gen.compiler.folds import plan_fold
 from samoyeds_gen.compiler.ring.geometry import derive_geometry, stage_bytes
 from samoyeds_gen.language import Schedule, Ssmm, Target, layouts
-from samoyeds_gen.language.schedule import Layout, Tile, Warps
+from samoyeds_gen.language.schedule import Layout, Raster, Tile, Warps
 from samoyeds_gen.tune.demand import Demand
 from samoyeds_gen.tune.machines import Machine
 from samoyeds_gen.tune.shapes.plain import streamed_bytes, unit_rows
@@ -42,7 +42,7 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
             warps=Warps(*warps),
             layout=Layout(layouts.swizzle_for_row(k).name, layouts.swizzle_for_row(2 * k).name),
             pipeline=replace(base.pipeline, stages=stages),
-            raster=replace(base.raster, group=group),
+            raster=Raster(group),
             resident=replace(base.resident, ctas=ctas),
         )
 

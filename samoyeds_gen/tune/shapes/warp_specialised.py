@@ -16,7 +16,7 @@ from samoyeds_gen.compiler.warp_specialised.geometry import (
     stage_bytes,
 )
 from samoyeds_gen.language import Schedule, Ssmm, Target, layouts
-from samoyeds_gen.language.schedule import Epilogue, Tile, Warps
+from samoyeds_gen.language.schedule import Cluster, Epilogue, Raster, Split, Tile, Warps
 from samoyeds_gen.tune.demand import FMA_PER_CLOCK, Demand
 from samoyeds_gen.tune.machines import Machine
 from samoyeds_gen.tune.shapes.plain import streamed_bytes, unit_rows
@@ -85,9 +85,9 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
             layout=replace(base.layout, weight=swizzle.name),
             pipeline=replace(fetch.pipeline, stages=stages),
             overlap=replace(fetch.overlap, split=split, turns=turns),
-            cluster=replace(base.cluster, m=cluster),
-            split=replace(base.split, k=parts),
-            raster=replace(base.raster, group=raster),
+            cluster=Cluster(cluster),
+            split=Split(parts),
+            raster=Raster(raster),
             epilogue=slices,
         )
 
