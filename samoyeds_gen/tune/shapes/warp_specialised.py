@@ -32,7 +32,7 @@ CLUSTERS = ((1, 1), (2, 1), (1, 2), (1, 4), (1, 8))  # CTAs that share tokens, o
 GROUPS = (8, 16, 32)
 SLICES = (Epilogue(8), Epilogue(8, "warpgroup"), Epilogue(16, "warpgroup"))
 MATRICES = {"direct": (1, 2), "prefix": (1,), "expand": (1, 2)}  # of 64 rows, a warpgroup
-FRAGMENTS = {"direct": (1, 3), "prefix": (1, 2)}  # stages of weight on their way to registers
+FRAGMENTS = (2, 4)  # stages of weight on their way to registers
 
 FEW_TOKENS = 64  # of a tile, up to which one warpgroup alone or a ring of more than six pay
 
@@ -52,12 +52,9 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
     fold = plan_fold(base, problem)
     prefix = fold == "prefix"
     per_row = problem.format.m if prefix else 1
-    rows = tuple(product(WARPGROUPS, MATRICES[fold]))
-    for (groups, high), n, k, stages, split, turns, (
-        cluster,
-        parts,
-    ), raster, slices, fetch in product(
-        rows,
+    heights = tuple(product(WARPGROUPS, MATRICES[fold]))
+    for height, n, k, stages, split, turns, ctas, raster, slices, fetch in product(
+        heights,
         TILE_N,
         TILE_K,
         STAGES,
@@ -68,19 +65,20 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
         SLICES,
         tuple(_fetches(base, problem)),
     ):
+        (groups, matrices), (cluster, parts) = height, ctas
         streamed = fetch.pack.data == "fragment"
         if (streamed or fetch.overlap.ahead) and split > 1:
             continue  # nothing is added that a second part of the tokens could hide
-        if high > 1 and (slices.by == "warp" or streamed):
+        if matrices > 1 and (slices.by == "warp" or streamed):
             continue
-        if streamed and prefix and (n <= FEW_TOKENS or cluster * parts > 1):
-            continue  # shared memory is not what limits small tiles
+        if streamed and (n > FEW_TOKENS or cluster > 1):
+            continue  # with more tokens weights were always quicker by way of shared memory
         if n > FEW_TOKENS and (groups == 1 or stages > 6):
             continue
         swizzle = layouts.LINEAR if streamed else layouts.swizzle_for_row(k)
         yield replace(
             fetch,
-            tile=Tile(WARPGROUP_ROWS * per_row * groups * high, n, k),
+            tile=Tile(WARPGROUP_ROWS * per_row * groups * matrices, n, k),
             warps=Warps(4 * groups, 1),
             layout=replace(base.layout, weight=swizzle.name),
             pipeline=replace(fetch.pipeline, stages=stages),
@@ -108,10 +106,10 @@ def _fetches(base: Schedule, problem: Ssmm) -> Iterator[Schedule]:
     if fold == "direct":
         yield held
         yield replace(rows, overlap=running)
-    for number in FRAGMENTS[fold]:
+    for number in FRAGMENTS:
         pipeline = replace(base.pipeline, fragments=number)
         streamed = replace(held, pack=replace(base.pack, data="fragment"), pipeline=pipeline)
-        yield replace(streamed, overlap=running) if fold == "direct" and number > 1 else streamed
+        yield replace(streamed, overlap=running) if fold == "direct" else streamed
 
 
 def demand(
