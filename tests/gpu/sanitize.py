@@ -62,6 +62,7 @@ def directed(folder: Path) -> list[tuple[str, str]]:
         ("lines", Format(1, 2, 128), 256, {"epilogue": Epilogue(16, "warpgroup")}),
         ("ahead", Format(1, 1, 32), 128, {"overlap": Overlap(ahead=True)}),
         ("tall", Format(1, 1, 32), 256, {"epilogue": Epilogue(16, "warpgroup")}),
+        ("expanded", Format(4, 8, 32), 256, {"epilogue": Epilogue(16, "warpgroup")}),
         ("streamed", Format(1, 1, 32), 128, {"overlap": Overlap(ahead=True), **STREAMED}),
     ):
         base = replace(load_schedule("ssmm_sm90", form, make_ssmm(form, "bf16").dtype), where=())
