@@ -58,7 +58,8 @@ constexpr int kChunkElements = 8;  // outputs in 16 bytes
 constexpr int kSharedBytes = 214552;  // dynamic shared memory
 static_assert(kThreads == 128 * (kConsumers + 1), "one warpgroup copies, the others multiply");
 static_assert(kWarpFeatures == kGroupRows / 4 * kFeaturesPerRow, "a warp owns 16 rows of 64");
-static_assert(kTileM == kConsumers * 4 * kWarpFeatures, "warpgroups cover the features of the tile");
+static_assert(kTileM == kConsumers * 4 * kWarpFeatures,
+              "warpgroups cover the features of the tile");
 static_assert(kTileN == kParts * kPartTokens, "parts cover the tokens of the tile");
 static_assert(kSums == kPartTokens / 2, "64 rows of a part lie in 128 threads");
 static_assert(kPartTokens % 8 == 0 && kSliceTokens % 8 == 0, "slices are groups of 8 tokens");
