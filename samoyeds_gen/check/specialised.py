@@ -49,7 +49,7 @@ def specialised(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Sc
     fragments = draw(st.integers(1, 4)) if streamed else 2
     owners: tuple[Owner, ...] = ("warp", "warpgroup") if split == 1 else ("warp",)
     by = draw(st.sampled_from(owners))
-    second = fold == "expand" and not streamed and by == "warpgroup" and not problem.gated
+    second = fold == "expand" and not streamed and by == "warpgroup"
     matrices = draw(st.sampled_from((1, 2))) if second and consumers < 3 else 1
     untouched = f.plain and parts == 1 and (weight == "shared" or (streamed and fragments > 1))
     return replace(

@@ -10,6 +10,15 @@ SUBJECTS = {
     "tall-ahead": smallest(
         "expand", Format(1, 1, 32), by="warpgroup", matrices=2, ahead=True, out_dtype="float32"
     ),
+    "tall-gate": smallest(
+        "expand",
+        Format(1, 1, 32),
+        by="warpgroup",
+        matrices=2,
+        grouped=True,
+        activation="silu",
+        gated=True,
+    ),
     "tall-expand": smallest("expand", Format(4, 8, 32), by="warpgroup", matrices=2),
 }
 
@@ -28,6 +37,10 @@ FAULTS = (
           (VALUE, EARLY), "tall-expand"),
     Fault("stored rows of the first matrix for both", "step / kSteps * kGroupRows", "0",
           (VALUE,), "tall-expand"),
+    Fault("projections of the first matrix for both", "acc[rows][part][i + 2]",
+          "acc[0][part][i + 2]", (VALUE,), "tall-gate"),
+    Fault("gates of both matrices leave at one place", "lane / 8 % 2 * kGroupRows", "0",
+          (VALUE, RACE, UNWRITTEN), "tall-gate"),
     Fault("words of half the groups copied", "g < kConsumers * kMatrices", "g < kConsumers",
           (STUCK,), "tall"),
 )  # fmt: skip

@@ -18,8 +18,8 @@ from samoyeds_gen.check.search import search
 
 TABLES = (hopper_faults, fragment_faults, matrices_faults, grouped_faults)
 EXAMPLES = dict(zip(TABLES, (24, 24, 24, 16), strict=True))
-LEAST = dict(zip(TABLES, (24, 10, 8, 20), strict=True))  # faults of the default tests
-EVERY = dict(zip(TABLES, (75, 14, 11, 75), strict=True))
+LEAST = dict(zip(TABLES, (24, 10, 10, 20), strict=True))  # faults of the default tests
+EVERY = dict(zip(TABLES, (75, 14, 13, 75), strict=True))
 SUBJECTS = [(table, name) for table in TABLES for name in table.SUBJECTS]
 
 

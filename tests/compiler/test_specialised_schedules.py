@@ -140,7 +140,7 @@ def test_announced_bytes_are_those_of_the_copies(subject):
     g, problem = plan.geometry, plan.problem
     (expect,) = of_kind(plan.producer, ExpectBytes)
     boxes = {box.operand: box for box in plan.boxes}
-    words = g.consumers * g.word_bytes
+    words = plan.schedule.tile.m // (64 * g.features_per_row) * g.word_bytes
     weight = 0
     if not g.fragment_buffers:
         weight = 2 * boxes["weight.data"].rows * boxes["weight.data"].columns

@@ -218,7 +218,7 @@ def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:
         items=4 * consumers * -(-tile.n // schedule.epilogue.tokens),
         item_bytes=64 * schedule.epilogue.tokens * per_row,
         outputs=outputs,
-        row_groups=1 if problem.gated else 2 * matrices,
+        row_groups=matrices if problem.gated else 2 * matrices,
         crowded=needed + activation > consumer,
         # A CTA that has no columns of a split k gets no stage.
         spare=schedule.split.k == 1 and needed + leaving < consumer - left,

@@ -132,8 +132,6 @@ def _single_matrix(case: Case) -> str | None:
         return "which weight in fragment order has no registers for"
     if schedule.epilogue.by != "warpgroup":
         return "whose rows leave together by epilogue(by='warpgroup') only"
-    if case.problem.gated:
-        return "gates have one"
     return None
 
 

@@ -83,11 +83,20 @@ class SpecialisedText(KernelText):
         self.step_row = row if self.tall else "fragment_row"
         slots = "slots[step / kSteps] >> (4 * (step % kSteps))"
         self.step_slots = slots if self.tall else "slots >> (4 * step)"
-        # Of the groups of 8 rows that become output, two lie in each matrix.
-        self.matrix_of_rows = "rows / 2" if self.tall else "0"
-        self.row_of_rows = "rows / 2 * kGroupRows + rows % 2 * 8" if self.tall else "rows * 8"
-        self.sum_of_rows = "rows % 2 * 2" if self.tall else "rows * 2"
-        self.lane_matrix = " + lane / 16 * kGroupRows * 2" if self.tall else ""
+        self._name_outputs(plan)
+
+    def _name_outputs(self, plan: SpecialisedPlan) -> None:
+        """Groups of 8 rows that become output: two of each matrix, or a gate's one."""
+        self.matrix_of_rows, self.row_of_rows, self.sum_of_rows = "0", "rows * 8", "rows * 2"
+        self.lane_rows = "lane / 8 % 2 * 16"
+        if self.tall and plan.problem.gated:
+            self.matrix_of_rows, self.row_of_rows = "rows", "rows * (kGroupRows / 2)"
+            self.sum_of_rows, self.lane_rows = "0", "lane / 8 % 2 * kGroupRows"
+        elif self.tall:
+            self.matrix_of_rows = "rows / 2"
+            self.row_of_rows = "rows / 2 * kGroupRows + rows % 2 * 8"
+            self.sum_of_rows = "rows % 2 * 2"
+            self.lane_rows += " + lane / 16 * kGroupRows * 2"
 
     def _name_rows(self, plan: SpecialisedPlan) -> None:
         """Where a tile's rows lie in the weight and its words, and who holds what of its tokens."""
