@@ -212,6 +212,19 @@ def gather_place(case: Case) -> Violation | None:
     )
 
 
+def ring_too_large(case: Case, stage: int, limit: int, what: str) -> Violation | None:
+    """A ring whose stages of `stage` bytes take more than `limit`, which `what` says more of."""
+    stages, fits = case.schedule.pipeline.stages, limit // stage
+    if stages <= fits:
+        return None
+    return Violation(
+        f"{stages} stages of {stage} bytes take {stages * stage}, {case.target.name} has "
+        f"{limit} {what}",
+        f"use stages={fits}" if fits >= 2 else "use a smaller tile",
+        "pipeline",
+    )
+
+
 def ring_depth(case: Case) -> Violation | None:
     """A ring overlaps only from two stages up; more than a dozen is a typing mistake."""
     stages = case.schedule.pipeline.stages

@@ -11,6 +11,7 @@ from samoyeds_gen.tune.choice import Task, legal, modelled
 from samoyeds_gen.tune.shapes import tuned_shape
 
 PARTS: Final = tuple(each.name for each in fields(Schedule) if each.name not in ("name", "where"))
+"""What makes a schedule, its name and where it was written apart."""
 
 ALIKE: Final = 3
 """Candidates of one tile, warps and way of the weight that are kept: the model hardly tells their
@@ -123,16 +124,14 @@ TOGETHER: Final = {"tile.m": "rows", "warps": "rows", "tile.k": "columns", "layo
 def _choices(schedule: Schedule) -> dict[str, list[object]]:
     """A schedule's values by the choice that decides them; its name is none."""
     choices: dict[str, list[object]] = {}
-    for part in dataclasses.fields(schedule):
-        value = getattr(schedule, part.name)
-        if part.name in ("name", "where"):
-            continue
+    for part in PARTS:
+        value = getattr(schedule, part)
         leaves = (
-            [(f"{part.name}.{each.name}", getattr(value, each.name)) for each in fields(value)]
+            [(f"{part}.{each.name}", getattr(value, each.name)) for each in fields(value)]
             if dataclasses.is_dataclass(value)
-            else [(part.name, value)]
+            else [(part, value)]
         )
         for path, leaf in leaves:
-            choice = TOGETHER.get(path, TOGETHER.get(part.name, path))
+            choice = TOGETHER.get(path, TOGETHER.get(part, path))
             choices.setdefault(choice, []).append(leaf)
     return choices

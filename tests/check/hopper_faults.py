@@ -274,7 +274,6 @@ MORE_FAULTS = (
           "      }\n      warpgroup_sync(kGatherBarrier, 128);\n", "      }\n", (RACE,), "gather"),
     Fault("selection ignored", "at < n ? selection[at] : -1", "at < n ? at : -1", (VALUE,),
           "gather"),
-    # Weight fragments.
     # Turns.
     Fault("turn not taken", TAKE, "", (DIVERGENT, STUCK), "split"),
     Fault("first turn not given",

@@ -23,8 +23,8 @@ SUBJECTS = {
 }
 
 FAULTS = (
-    Fault("metadata of the first matrix for both", "(stage_words + matrix * kWordBytes)",
-          "(stage_words)", (VALUE,), "tall"),
+    Fault("metadata of the first matrix for both", " + i / (kTileK / 64) * kWordBytes", "",
+          (VALUE,), "tall"),
     Fault("words of the warpgroup before", "+ warpgroup) * kMatrices * kWordBytes",
           "+ warpgroup) * kWordBytes", (EARLY, METADATA, RACE, VALUE), "tall"),
     Fault("weight of the first matrix for both", "weight_matrix + 256", "weight_matrix + 0",
@@ -33,7 +33,7 @@ FAULTS = (
           "tall"),
     Fault("both matrices leave at one place", " + lane / 16 * kGroupRows * 2", "",
           (VALUE, RACE, UNWRITTEN), "tall"),
-    Fault("slots of the first matrix for both", "slots[step / kSteps]", "slots[0]",
+    Fault("slots of the first matrix for both", "? slots_0 : slots_1", "? slots_0 : slots_0",
           (VALUE, EARLY), "tall-expand"),
     Fault("stored rows of the first matrix for both", "step / kSteps * kGroupRows", "0",
           (VALUE,), "tall-expand"),
@@ -49,7 +49,7 @@ MORE_FAULTS = (
     Fault("rows of the second matrix behind the first's", "rows / 2 * kGroupRows + rows % 2 * 8",
           "rows * 8", (VALUE, RACE, UNWRITTEN), "tall-ahead"),
     Fault("fold words behind the first matrix's metadata",
-          "stage_words + matrix * kWordBytes + kMetadataBytes", "stage_words + kMetadataBytes",
+          "stage_words + kWordBytes + kMetadataBytes", "stage_words + kMetadataBytes",
           (VALUE, EARLY), "tall-expand"),
     Fault("sums of the second half for both", "eight / 2 + rows % 2 * 2 + odd",
           "eight / 2 + 2 + odd", (VALUE,), "tall-ahead"),

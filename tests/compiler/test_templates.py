@@ -30,7 +30,16 @@ from samoyeds_gen.language import (
     target_named,
 )
 from samoyeds_gen.language.dtypes import OUTPUT_TYPES
-from samoyeds_gen.language.schedule import Cluster, Layout, Pack, Split, Stationary
+from samoyeds_gen.language.schedule import (
+    Cluster,
+    Epilogue,
+    Layout,
+    Pack,
+    Split,
+    Stationary,
+    Tile,
+    Warps,
+)
 
 FILES = sorted(asset_directory("templates").glob("*.jinja"))
 NAMES = [path.name for path in FILES]
@@ -207,6 +216,12 @@ def warpgroup_kernels():
                     )
                     yield emit(compile_plan(streamed, made))
                     yield emit(compile_plan(replace(streamed, overlap=ahead), made))
+    for format in (Format(1, 1, 64), Format(3, 7, 48)):
+        made = make_ssmm(format, "bfloat16")
+        base = load_schedule("ssmm_sm90", format, made.dtype)
+        tall = Tile(256, 96, 128)
+        by_groups = replace(base, tile=tall, warps=Warps(8, 1), epilogue=Epilogue(8, "warpgroup"))
+        yield emit(compile_plan(by_groups, made))
     for format in (Format(1, 1, 64), Format(1, 2, 64)):
         for options in ({"gated": True, "activation": "silu", "index": "int32"}, {"bias": True}):
             made = make_ssmm(format, "bfloat16", grouped=True, **options)
@@ -246,6 +261,7 @@ def test_no_warpgroup_kernel_hides_code_in_a_cpp_template():
     """test_emit.py says why; its drawn kernels seldom have matrix work that runs on."""
     kernels = tuple(warpgroup_kernels())
     assert any("keep_fragments(" in kernel for kernel in kernels)
+    assert any("stmatrix_x4_trans(" in kernel for kernel in kernels)
     for kernel in kernels:
         assert "template <" not in kernel
 

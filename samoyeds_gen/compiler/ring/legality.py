@@ -18,6 +18,7 @@ from samoyeds_gen.compiler.rules import (
     gate_rows,
     resident_threads,
     ring_depth,
+    ring_too_large,
     weight_space,
 )
 from samoyeds_gen.language.atoms import matrix_atom_named
@@ -224,19 +225,9 @@ def registers(case: Case) -> Violation | None:
 
 def shared_limit(case: Case) -> Violation | None:
     """The ring fits the shared memory of one CTA."""
-    schedule, target = case.schedule, case.target
-    stage = stage_bytes(schedule, case.problem)
-    needed = schedule.pipeline.stages * stage
-    limit = target.shared_per_cta - RESERVED_BYTES
-    if needed <= limit:
-        return None
-    fits = limit // stage
-    return Violation(
-        f"{schedule.pipeline.stages} stages of {stage} bytes take {needed}, "
-        f"{target.name} has {limit} for the ring of a CTA",
-        f"use stages={fits}" if fits >= 2 else "use a smaller tile",
-        "pipeline",
-    )
+    stage = stage_bytes(case.schedule, case.problem)
+    limit = case.target.shared_per_cta - RESERVED_BYTES
+    return ring_too_large(case, stage, limit, "for the ring of a CTA")
 
 
 RULES: dict[str, Rule] = COMMON | {

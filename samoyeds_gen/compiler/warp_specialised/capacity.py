@@ -1,6 +1,6 @@
 """The last rules of a warp-specialised schedule: it fits a CTA's registers and shared memory."""
 
-from samoyeds_gen.compiler.rules import Case, Violation
+from samoyeds_gen.compiler.rules import Case, Violation, ring_too_large
 from samoyeds_gen.compiler.warp_specialised.geometry import (
     MAX_EXPERTS,
     derive_geometry,
@@ -38,12 +38,4 @@ def warpgroup_shared(case: Case) -> Violation | None:
             "use more stages, or a smaller tile n",
             "pipeline",
         )
-    if needed <= limit:
-        return None
-    fits = limit // stage
-    return Violation(
-        f"{schedule.pipeline.stages} stages of {stage} bytes take {needed}, {case.target.name} has "
-        f"{limit} beside {slices} bytes of output slices",
-        f"use stages={fits}" if fits >= 2 else "use a smaller tile",
-        "pipeline",
-    )
+    return ring_too_large(case, stage, limit, f"beside {slices} bytes of output slices")

@@ -97,7 +97,7 @@ def add_buffers(plan: SpecialisedPlan) -> SpecialisedPlan:
             "u8",
             (stages, g.groups, g.word_bytes),
             stages * g.groups * g.word_bytes,
-            "metadata and fold words of each warpgroup",
+            f"metadata and fold words of each {'warpgroup' if g.matrices == 1 else 'matrix'}",
         ),
         shared(
             "slices",

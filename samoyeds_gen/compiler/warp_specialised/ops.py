@@ -142,8 +142,7 @@ class PassTurn(Op):
 @dataclass(frozen=True, slots=True)
 class MatrixStep:
     """Matrix step `index` of a tile: its metadata word and selector, the box its tokens lie in, and
-    where they start inside the swizzled rows, in 16-byte chunks; the matrix of the warpgroup's, and
-    among all of them the fragment of weight that lanes hold for it.
+    where they start inside the swizzled rows, in 16-byte chunks; the matrix of the warpgroup's.
     """
 
     index: int
@@ -153,7 +152,6 @@ class MatrixStep:
     weight_chunk: int
     token_chunk: int
     matrix: int = 0
-    fragment: int = 0
 
 
 @dataclass(frozen=True, slots=True)

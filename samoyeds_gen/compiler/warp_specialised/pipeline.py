@@ -251,7 +251,6 @@ def _matrix_steps(plan: SpecialisedPlan, steps: tuple[int, ...]) -> tuple[Matrix
             matrix * chunks + 2 * index,
             index % 2 * 4,
             matrix,
-            matrix * plan.geometry.steps + index,
         )
         for index in steps
         for matrix in range(plan.geometry.matrices)

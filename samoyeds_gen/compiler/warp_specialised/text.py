@@ -70,29 +70,35 @@ class SpecialisedText(KernelText):
     def _name_groups(self, plan: SpecialisedPlan) -> None:
         """Groups of 64 rows: one a warpgroup, or several matrices of it."""
         self.matrices = range(plan.geometry.matrices)
-        self.tall = plan.geometry.matrices > 1
-        self.single = not self.tall
-        self.groups = "kConsumers * kMatrices" if self.tall else "kConsumers"
-        self.group_words = "kMatrices * kWordBytes" if self.tall else "kWordBytes"
-        self.group_rows = "kMatrices * kGroupRows" if self.tall else "kGroupRows"
-        self.metadata_words = "kMatrices * (kTileK / 64)" if self.tall else "kTileK / 64"
+        self.groups, self.group_rows, self.group_words = "kConsumers", "kGroupRows", "kWordBytes"
+        self.metadata_words, self.slot_words = "kTileK / 64", [("slots", "stage_words")]
+        words, word = "stage_words", "i"
         # Steps whose weight lanes hold: those of all matrices, one matrix behind the other.
-        self.weight_steps = "kMatrices * kSteps" if self.tall else "kSteps"
-        self.step_of_matrix = "step % kSteps" if self.tall else "step"
-        row = "(fragment_row + step / kSteps * kGroupRows)"
-        self.step_row = row if self.tall else "fragment_row"
-        slots = "slots[step / kSteps] >> (4 * (step % kSteps))"
-        self.step_slots = slots if self.tall else "slots >> (4 * step)"
+        self.weight_steps, self.step_of_matrix, self.step_row = "kSteps", "step", "fragment_row"
+        self.step_slots = "slots >> (4 * step)"
+        if len(self.matrices) > 1:
+            self.groups = "kConsumers * kMatrices"
+            self.group_rows, self.group_words = "kMatrices * kGroupRows", "kMatrices * kWordBytes"
+            self.metadata_words = "kMatrices * (kTileK / 64)"
+            words, word = "stage_words + i / (kTileK / 64) * kWordBytes", "i % (kTileK / 64)"
+            self.slot_words = [("slots_0", "stage_words"), ("slots_1", "stage_words + kWordBytes")]
+            self.weight_steps, self.step_of_matrix = "kMatrices * kSteps", "step % kSteps"
+            self.step_row = "(fragment_row + step / kSteps * kGroupRows)"
+            self.step_slots = "(step < kSteps ? slots_0 : slots_1) >> (4 * (step % kSteps))"
+        read = f"reinterpret_cast<const unsigned*>({words})"
+        self.metadata_word = f"{read}[thread * (kTileK / 64) + {word}]"
         self._name_outputs(plan)
 
     def _name_outputs(self, plan: SpecialisedPlan) -> None:
         """Groups of 8 rows that become output: two of each matrix, or a gate's one."""
         self.matrix_of_rows, self.row_of_rows, self.sum_of_rows = "0", "rows * 8", "rows * 2"
         self.lane_rows = "lane / 8 % 2 * 16"
-        if self.tall and plan.problem.gated:
+        if len(self.matrices) == 1:
+            return
+        if plan.problem.gated:
             self.matrix_of_rows, self.row_of_rows = "rows", "rows * (kGroupRows / 2)"
             self.sum_of_rows, self.lane_rows = "0", "lane / 8 % 2 * kGroupRows"
-        elif self.tall:
+        else:
             self.matrix_of_rows = "rows / 2"
             self.row_of_rows = "rows / 2 * kGroupRows + rows % 2 * 8"
             self.sum_of_rows = "rows % 2 * 2"
