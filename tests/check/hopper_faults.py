@@ -241,7 +241,7 @@ MORE_FAULTS = (
     Fault("last row keeps the running sum", "value[kFeaturesPerRow - 1] -= value[p];", ""),
     Fault("slot of the other stored row", "(block_row + slot) * kWeightRowBytes",
           "(block_row + (slot ^ 1)) * kWeightRowBytes", (VALUE,), "expand"),
-    Fault("slot of the next step", "slots >> (4 * step) & 15", "slots >> (4 * step + 4) & 15",
+    Fault("slot of the next step", "slots[0] >> (4 * step) & 15", "slots[0] >> (4 * step + 4) & 15",
           (VALUE,), "expand"),
     Fault("absent rows read a stored row", "slot == kAbsent ? shared_base + kZeros :",
           "slot == 14 ? shared_base + kZeros :", (VALUE, RACE, EARLY), "expand"),

@@ -71,20 +71,19 @@ class SpecialisedText(KernelText):
         """Groups of 64 rows: one a warpgroup, or several matrices of it."""
         self.matrices = range(plan.geometry.matrices)
         self.groups, self.group_rows, self.group_words = "kConsumers", "kGroupRows", "kWordBytes"
-        self.metadata_words, self.slot_words = "kTileK / 64", [("slots", "stage_words")]
+        self.metadata_words, self.matrix_count = "kTileK / 64", "1"
         words, word = "stage_words", "i"
         # Steps whose weight lanes hold: those of all matrices, one matrix behind the other.
         self.weight_steps, self.step_of_matrix, self.step_row = "kSteps", "step", "fragment_row"
-        self.step_slots = "slots >> (4 * step)"
+        self.step_slots = "slots[0] >> (4 * step)"
         if len(self.matrices) > 1:
             self.groups = "kConsumers * kMatrices"
             self.group_rows, self.group_words = "kMatrices * kGroupRows", "kMatrices * kWordBytes"
-            self.metadata_words = "kMatrices * (kTileK / 64)"
+            self.metadata_words, self.matrix_count = "kMatrices * (kTileK / 64)", "kMatrices"
             words, word = "stage_words + i / (kTileK / 64) * kWordBytes", "i % (kTileK / 64)"
-            self.slot_words = [("slots_0", "stage_words"), ("slots_1", "stage_words + kWordBytes")]
             self.weight_steps, self.step_of_matrix = "kMatrices * kSteps", "step % kSteps"
             self.step_row = "(fragment_row + step / kSteps * kGroupRows)"
-            self.step_slots = "(step < kSteps ? slots_0 : slots_1) >> (4 * (step % kSteps))"
+            self.step_slots = "slots[step / kSteps] >> (4 * (step % kSteps))"
         read = f"reinterpret_cast<const unsigned*>({words})"
         self.metadata_word = f"{read}[thread * (kTileK / 64) + {word}]"
         self._name_outputs(plan)
