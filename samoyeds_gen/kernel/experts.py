@@ -10,12 +10,19 @@ from samoyeds_gen.language import Routed, Target
 
 COUNTS = "counts"
 
+Product = tuple[GroupedKernel, SparseWeight]
+"""A grouped product: its kernel, and the weights of its experts."""
+Products = tuple[Product, Product]
+"""The two products of an MLP; the first one's kernel multiplies gate and up, where it is gated."""
+
 
 class ExpertsCall(PreparedCall):
     """`call(arrays) -> out [tokens, hidden]`: route or sort, both products, combine.
 
-    `order` are the launches of the routing for this number of tokens; `gate` and `down` the grouped
-    kernels of the stacked weights `up` and `lower`, of the routed experts and the shared ones.
+    `order` are the launches of the routing for this number of tokens; `experts` the grouped kernels
+    and stacked weights of both products, of the routed experts and the shared ones. `lone` are the
+    kernels and weights of one more, the last of the routing's experts, which has a width of its own
+    and sees every token; `ends` is where 0 and their number lie then, int32 [2].
     A call's `arrays` have the names that the routing's kernels give them, and "x" for the tokens
     [tokens, k], C-ordered. `keep` lives as long as it does.
     """
@@ -24,24 +31,30 @@ class ExpertsCall(PreparedCall):
         self,
         order: Order,
         target: Target,
-        gate: GroupedKernel,
-        down: GroupedKernel,
-        up: SparseWeight,
-        lower: SparseWeight,
+        experts: Products,
+        lone: Products | None = None,
         *,
         tokens: int,
         numbers: Mapping[str, int],
         device: int,
+        ends: int = 0,
         keep: object = None,
     ) -> None:
         self._keep = keep
-        self._experts = order.shapes["offsets"][0] - 1
+        (gate, up), (down, lower) = experts
+        self._experts = order.shapes["offsets"][0] - (1 if lone is None else 2)
         hidden = lower.shape[0] // self._experts
         super().__init__(device, up.dtype, (tokens, hidden), like="x")
         choices = order.shapes["slots"][1]
+        self._slots = tokens * choices
+        stacked = self._slots if lone is None else self._slots - tokens
         self._route(order, dict(numbers))
-        self._product(gate, up, "x", "wide", tokens, tokens * choices, target)
-        self._product(down, lower, "wide", "rows", tokens * choices, tokens * choices, target)
+        self._product(gate, up, "x", "wide", tokens, stacked, target)
+        # Rows are as wide as tokens packed for the other product, which are read by then.
+        self._arrays.add("rows", self._slots * hidden, up.dtype, over="packed")
+        self._product(down, lower, "wide", "rows", stacked, stacked, target)
+        if lone is not None:
+            self._add_lone(lone, tokens, stacked, ends)
         names = ("rows", "slots", "out")
         self._pick(target, up.dtype, choices, tokens, hidden, names, weighted=True)
 
@@ -74,14 +87,22 @@ class ExpertsCall(PreparedCall):
     ) -> None:
         """A grouped product of `rows` output rows, and its gather before it."""
         m, k = w.shape[0] // self._experts, w.shape[1]
-        features = _features(kernel, m)
         if kernel.gathers_before:
-            self._arrays.add("packed", rows * k, w.dtype)
+            self._arrays.add("packed", self._slots * k, w.dtype)
             self._pick(target, w.dtype, 1, rows, k, (tokens, "selection", "packed"))
             tokens, count = "packed", rows
-        # The down projection's rows are as wide as the tokens packed for the other, read by then.
-        self._arrays.add(out, rows * features, w.dtype, over="packed" if tokens == "wide" else "")
+        if out == "wide":
+            self._arrays.add(out, rows * _features(kernel, m), w.dtype)
         self._multiply(kernel, w, tokens, out, experts=self._experts, count=count, rows=rows)
+
+    def _add_lone(self, lone: Products, tokens: int, first: int, ends: int) -> None:
+        """The products of the lone expert, whose rows come from the `first` slot on."""
+        (gate, up), (down, lower) = lone
+        hidden, width = lower.shape
+        self._arrays.add("lone", tokens * width, up.dtype, over="wide")
+        self._arrays.name_part("own", "rows", first * hidden, lower.dtype)
+        self._multiply_all(gate, up, "x", "lone", tokens, ends)
+        self._multiply_all(down, lower, "lone", "own", tokens, ends)
 
     def _pick(
         self,
@@ -119,16 +140,17 @@ class RowsCall(PreparedCall):
     """`call(arrays) -> out [tokens, features]`: all tokens times the weights of one expert in turn.
 
     Each of `products` takes what the one before gives. A call's `arrays` are "x", the tokens
-    [tokens, k], C-ordered; "offsets" int32 [2], 0 and their number; and "bias" float32 where a
-    kernel has one. `keep` lives as long as it does.
+    [tokens, k], C-ordered, and "bias" float32 where a kernel has one. `ends` is where 0 and the
+    number of tokens lie, int32 [2]. `keep` lives as long as it does.
     """
 
     def __init__(
         self,
-        products: Sequence[tuple[GroupedKernel, SparseWeight]],
+        products: Sequence[Product],
         *,
         tokens: int,
         device: int,
+        ends: int,
         keep: object = None,
     ) -> None:
         self._keep = keep
@@ -140,9 +162,9 @@ class RowsCall(PreparedCall):
         for number, (before, wide) in enumerate(inner):
             name = f"wide{number}"
             self._arrays.add(name, tokens * _features(before, wide.shape[0]), wide.dtype)
-            self._multiply(before, wide, source, name, experts=1, count=tokens, rows=tokens)
+            self._multiply_all(before, wide, source, name, tokens, ends)
             source = name
-        self._multiply(kernel, w, source, "out", experts=1, count=tokens, rows=tokens)
+        self._multiply_all(kernel, w, source, "out", tokens, ends)
 
 
 def _features(kernel: GroupedKernel, rows: int) -> int:

@@ -72,14 +72,23 @@ class Arrays:
     def __init__(self) -> None:
         self.offsets: dict[str, int] = {}
         self.bytes = 0
+        self._sizes: dict[str, int] = {}
 
     def add(self, name: str, elements: int, dtype: str, *, over: str = "") -> None:
-        """Make room for an array, or let it lie where `over` does, which is not read any more."""
-        self.offsets[name] = self.offsets.get(over, self.bytes)
-        end = self.offsets[name] + -(-elements * BYTES[dtype] // ALIGNMENT) * ALIGNMENT
-        # What lies over another is as large, so that only a new array lies at the end.
-        assert over not in self.offsets or end <= self.bytes
-        self.bytes = max(self.bytes, end)
+        """Make room for an array, or let it lie where `over` does, which is not read any more.
+
+        It gets its own room where the other is missing or smaller.
+        """
+        needed = -(-elements * BYTES[dtype] // ALIGNMENT) * ALIGNMENT
+        fits = needed <= self._sizes.get(over, -1)
+        self.offsets[name] = self.offsets[over] if fits else self.bytes
+        self._sizes[name] = needed
+        if not fits:
+            self.bytes += needed
+
+    def name_part(self, name: str, whole: str, element: int, dtype: str) -> None:
+        """Give the part of the array `whole` that begins at an element a name of its own."""
+        self.offsets[name] = self.offsets[whole] + element * BYTES[dtype]
 
 
 class PreparedCall:
@@ -185,6 +194,12 @@ class PreparedCall:
         sequence = PreparedSequence(launches)
         return Packed(sequence, [(name, sequence.replacer(*where)) for name, *where in outer])
 
+    def _multiply_all(
+        self, kernel: GroupedKernel, w: SparseWeight, tokens: str, out: str, count: int, ends: int
+    ) -> None:
+        """A product of all `count` tokens with the weight of one expert."""
+        self._multiply(kernel, w, tokens, out, experts=1, count=count, rows=count, offsets=ends)
+
     def _multiply(
         self,
         kernel: GroupedKernel,
@@ -195,8 +210,12 @@ class PreparedCall:
         experts: int,
         count: int,
         rows: int,
+        offsets: str | int = "offsets",
     ) -> None:
-        """A grouped product of `rows` output rows from `count` tokens."""
+        """A grouped product of `rows` output rows from `count` tokens.
+
+        `offsets` names those of the experts' rows, or is where they lie.
+        """
         plan = kernel.variant.plan
         m, k = w.shape[0] // experts, w.shape[1]
         weight = on_device(w, plan, plan.packing_key, self._device, experts)
@@ -207,6 +226,7 @@ class PreparedCall:
             "tokens.count": count,
             "out": out,
             "out.stride": m // 2 if kernel.problem.gated else m,
+            "offsets": offsets,
             "experts": experts,
             "m": m,
             "n": rows,

@@ -22,13 +22,12 @@ class Repeat:
     """
 
     __slots__ = (
+        "_blank",
         "_device",
-        "_dtype",
         "_launch",
         "_options",
         "_out_at",
         "_references",
-        "_shape",
         "_states",
         "_stream",
         "_torch",
@@ -55,7 +54,10 @@ class Repeat:
         self._launch = loaded.prepare(*extents, arguments)
         self._out_at = out_at
         self._stream = stream
-        self._shape, self._dtype, self._device = tuple(out.shape), out.dtype, out.device
+        self._device = out.device.index
+        # One element in every place: torch is quicker to make a tensor like it than of a shape.
+        one = self._torch.empty(1, dtype=out.dtype, device=out.device)
+        self._blank = one.expand(tuple(out.shape))
 
     def matches(self, w: object, arrays: Sequence[Any], options: tuple[object, ...]) -> bool:
         """Whether this call is the one before again."""
@@ -71,12 +73,12 @@ class Repeat:
 
     def launch(self) -> Any:
         """Queue the kernel on torch's current stream; returns a new out tensor."""
-        out = self._torch.empty(self._shape, dtype=self._dtype, device=self._device)
+        out = self._torch.empty_like(self._blank)
         self._launch(self._out_at, out.data_ptr(), self._current())
         return out
 
     def _current(self) -> int:
-        return int(self._torch._C._cuda_getCurrentRawStream(self._device.index))
+        return int(self._torch._C._cuda_getCurrentRawStream(self._device))
 
 
 def _state(array: Any) -> tuple[object, ...] | None:

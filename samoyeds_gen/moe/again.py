@@ -14,7 +14,7 @@ from samoyeds_gen.moe.backend import Prepared, runs_kernels
 ALIGNMENT = 16  # bytes that a kernel loads of a row of tokens at a time
 
 Tensors = Sequence[Array | None]
-Weights = tuple[SparseWeight, SparseWeight]
+Weights = tuple[SparseWeight, ...]
 
 
 class Again:
@@ -31,7 +31,7 @@ class Again:
         names = {id(array): name for name, array in prepared.arrays.items()}
         self._names = [names.get(id(each)) for each in tensors]
         self._call = ref(prepared.call)
-        self._likeness = likeness(tensors)
+        self._likeness = [None if each is None else likeness(each) for each in tensors]
         self._rule = rule
         self._weights = [ref(each) for each in weights]
 
@@ -49,15 +49,21 @@ class Again:
         if (
             known is None
             or rule is not self._rule
-            or weights[0] is not self._weights[0]()
-            or weights[1] is not self._weights[1]()
-            or likeness(tensors) != self._likeness
+            or len(weights) != len(self._weights)
             or tokens.data_ptr() % ALIGNMENT
             or not runs_kernels(tokens.device)
         ):
             return None
-        named = zip(self._names, tensors, strict=True)
-        return known({name: each for name, each in named if name is not None and each is not None})
+        for w, kept in zip(weights, self._weights, strict=True):
+            if w is not kept():
+                return None
+        arrays = {}
+        for each, name, alike in zip(tensors, self._names, self._likeness, strict=True):
+            if (None if each is None else likeness(each)) != alike:
+                return None
+            if each is not None and name is not None:
+                arrays[name] = each
+        return known(arrays)
 
     def __deepcopy__(self, memo: object) -> None:
         return None
@@ -66,11 +72,6 @@ class Again:
         return type(None), ()
 
 
-def likeness(tensors: Tensors) -> list[tuple[object, ...] | None]:
-    """What the way to the launches looks at, of each tensor."""
-    return [
-        None
-        if each is None
-        else (each.shape, each.stride(), each.dtype, each.device, each.requires_grad)
-        for each in tensors
-    ]
+def likeness(tensor: Array) -> tuple[object, ...]:
+    """What the way to the launches looks at."""
+    return (tensor.shape, tensor.stride(), tensor.dtype, tensor.device, tensor.requires_grad)

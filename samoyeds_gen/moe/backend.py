@@ -6,6 +6,7 @@ kernels on a GPU.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import torch
@@ -33,7 +34,10 @@ class Given(NamedTuple):
 
 
 class Work(NamedTuple):
-    """A layer call: `tokens` [T, k] through the MLPs of all experts, stacked in `up` and `down`."""
+    """A layer call: `tokens` [T, k] through the MLPs of all experts, stacked in `up` and `down`.
+
+    `lone` has the two weights of one more shared expert, which is of a width of its own.
+    """
 
     routing: Routing
     tokens: Array
@@ -42,6 +46,19 @@ class Work(NamedTuple):
     down: SparseWeight
     activation: str
     gated: bool
+    lone: tuple[SparseWeight, SparseWeight] | None = None
+
+    @property
+    def experts(self) -> int:
+        """Experts that are stacked."""
+        return self.routing.experts + self.routing.shared
+
+    @property
+    def rule(self) -> Routing:
+        """`routing`, the lone expert being the last of the shared ones."""
+        if self.lone is None:
+            return self.routing
+        return replace(self.routing, shared=self.routing.shared + 1)
 
 
 class Prepared(NamedTuple):
@@ -106,34 +123,32 @@ class Backend(Protocol):
 
 def by_steps(backend: Backend, work: Work) -> Prepared:
     """`Backend.layer` by the other steps."""
-    return Prepared(lambda _: _step_by_step(backend, *work), {})
+    return Prepared(lambda _: _step_by_step(backend, work), {})
 
 
-def _step_by_step(
-    backend: Backend,
-    routing: Routing,
-    tokens: Array,
-    given: Given,
-    up: SparseWeight,
-    down: SparseWeight,
-    activation: str,
-    gated: bool,
-) -> Array:
+def _step_by_step(backend: Backend, work: Work) -> Array:
+    given, tokens, lone = work.given, work.tokens, work.lone
     if given.logits is not None:
-        routed = backend.route(routing, given.logits, given.bias, given.shared_weight)
+        routed = backend.route(work.rule, given.logits, given.bias, given.shared_weight)
     else:
-        routed = backend.sort(routing, given.experts, given.weights, given.shared_weight)
-    count = routing.experts + routing.shared
+        routed = backend.sort(work.rule, given.experts, given.weights, given.shared_weight)
+    stacked = routed
+    if lone is not None:  # the last slots are its own, one of each token in turn
+        selection = routed.selection[: len(routed.selection) - len(tokens)]
+        stacked = routed._replace(offsets=routed.offsets[:-1], selection=selection)
     wide = backend.multiply(
-        up,
+        work.up,
         tokens,
-        experts=count,
-        routed=routed,
+        experts=work.experts,
+        routed=stacked,
         gathered=True,
-        activation=activation,
-        gated=gated,
+        activation=work.activation,
+        gated=work.gated,
     )
-    narrow = backend.multiply(down, wide, experts=count, routed=routed)
+    narrow = backend.multiply(work.down, wide, experts=work.experts, routed=stacked)
+    if lone is not None:
+        own = backend.mlp(tokens, *lone, work.activation, work.gated)
+        narrow = torch.cat((narrow, own))
     return backend.combine(narrow, routed)
 
 

@@ -41,8 +41,10 @@ def experts_with_bound(
     chosen: Array,
     weights: Array,
     shared_weight: Array | None = None,
+    *,
+    lone: SparseMLP | None = None,
 ) -> Bounded:
-    """What `experts(tokens, chosen, weights, shared_weight)` approximates, in float64.
+    """What `experts(tokens, chosen, weights, shared_weight, lone=lone)` approximates, in float64.
 
     Arguments as of SparseExperts. The bound holds for kernels of every fold and for the reference;
     it assumes finite values without overflow.
@@ -51,7 +53,9 @@ def experts_with_bound(
     total = torch.zeros_like(x)
     bound = torch.zeros_like(x)
     magnitude = torch.zeros_like(x)
-    for expert in range(experts.count + experts.shared):
+    stacked = experts.count + experts.shared
+    for expert in range(stacked + (lone is not None)):
+        layer = experts if lone is None or expert < stacked else lone
         if expert < experts.count:
             row, place = (chosen == expert).nonzero(as_tuple=True)
             scale = weights[row, place].to(torch.float64)
@@ -61,11 +65,12 @@ def experts_with_bound(
             scale = given.to(torch.float64)
         if not len(row):
             continue
-        part = _mlp(experts, experts.dense(expert), x[row], error[row], scale[:, None])
+        dense = experts.dense(expert) if isinstance(layer, SparseExperts) else layer.dense()
+        part = _mlp(layer, dense, x[row], error[row], scale[:, None])
         total.index_add_(0, row, part.value)
         bound.index_add_(0, row, part.bound)
         magnitude.index_add_(0, row, part.value.abs() + part.bound)
-    slots = chosen.shape[1] + experts.shared
+    slots = chosen.shape[1] + experts.shared + (lone is not None)
     bound += slots * (EPS * magnitude + TINY)
     return _rounded(total, bound, experts.up_proj.dtype)
 

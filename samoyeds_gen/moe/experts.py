@@ -15,7 +15,15 @@ from samoyeds_gen.language import Routing
 from samoyeds_gen.moe import ops
 from samoyeds_gen.moe.again import Again
 from samoyeds_gen.moe.backend import Given, Work, backend_of
-from samoyeds_gen.moe.linear import check_pair, dense_mlp, like, refuse_training, rows_of
+from samoyeds_gen.moe.linear import (
+    SparseMLP,
+    both_weights,
+    check_pair,
+    dense_mlp,
+    like,
+    refuse_training,
+    rows_of,
+)
 from samoyeds_gen.moe.stored import KeepsTypes, StoredWeight
 
 INTEGERS = (torch.int32, torch.int64)
@@ -26,7 +34,8 @@ class SparseExperts(KeepsTypes):
 
     `experts(tokens [T, k], chosen int [T, top], weights float [T, top])` gives [T, k] of the
     tokens' type; experts' MLPs may be not gated: down(activation(up x)). The last `shared` of the
-    `count + shared` stacked MLPs see every token, with weight 1 or `shared_weight` float [T].
+    `count + shared` stacked MLPs see every token, with weight 1 or `shared_weight` float [T]; so
+    does `lone`, one more that is of another width, but like them in all else (`takes`).
 
     `up` is a SparseWeight [(count + shared) * 2 I, k], gate and up of each expert interleaved by
     `gate_block` rows ([.. * I, k] when not gated), `down` [(count + shared) * k, I]. Outputs of an
@@ -91,22 +100,23 @@ class SparseExperts(KeepsTypes):
         chosen: Array,
         weights: Array,
         shared_weight: Array | None = None,
+        *,
+        lone: SparseMLP | None = None,
     ) -> Array:
         """See the class."""
         given = Given(None, None, chosen, weights, shared_weight)
-        if (again := self._repeated(tokens, given, None)) is not None:
+        if (again := self._repeated(tokens, given, None, lone)) is not None:
             return again
-        up = self.up_proj
-        rows = rows_of(tokens, up.shape[1], up.data)
-        self._check(rows, chosen, weights, shared_weight)
+        rows = self._rows(tokens, lone)
+        self._check(rows, chosen, weights, shared_weight, lone)
         refuse_training("weights", weights)
         if ops.traced(rows):
-            y = ops.experts_op(
-                rows, chosen, weights, shared_weight, self.count, self.shared, *self._weights()
-            )
+            numbers = self.count, self.shared
+            ends = self._weights(lone)
+            y = ops.experts_op(rows, chosen, weights, shared_weight, *numbers, *ends)
         else:
             rule = ops.sorting(self.count, chosen.shape[1], self.shared)
-            y = self._layer(rule, rows, given)
+            y = self._layer(rule, rows, given, lone)
         return like(y, tokens)
 
     def routed(
@@ -117,6 +127,8 @@ class SparseExperts(KeepsTypes):
         bias: Array | None = None,
         shared_weight: Array | None = None,
         rule: str | None = None,
+        *,
+        lone: SparseMLP | None = None,
     ) -> Array:
         """The same with experts chosen by `logits` float [T, count] as `routing` says.
 
@@ -124,17 +136,25 @@ class SparseExperts(KeepsTypes):
         for those who are traced and cannot spell.
         """
         given = Given(logits, bias, None, None, shared_weight)
-        if (again := self._repeated(tokens, given, routing)) is not None:
+        if (again := self._repeated(tokens, given, routing, lone)) is not None:
             return again
-        up = self.up_proj
-        rows = rows_of(tokens, up.shape[1], up.data)
+        rows = self._rows(tokens, lone)
         refuse_training("logits", logits)
         if ops.traced(rows):
             rule = ops.spelled(routing) if rule is None else rule
-            y = ops.routed_experts_op(rows, logits, bias, shared_weight, rule, *self._weights())
+            ends = self._weights(lone)
+            y = ops.routed_experts_op(rows, logits, bias, shared_weight, rule, *ends)
         else:
-            y = self._layer(routing, rows, given)
+            y = self._layer(routing, rows, given, lone)
         return like(y, tokens)
+
+    def takes(self, mlp: SparseMLP) -> bool:
+        """Whether a call may be given this MLP as the `lone` shared expert.
+
+        It has to be like the experts in the type of its weights, its activation and gating.
+        """
+        own = (self.up_proj.dtype, self.activation, self.gated)
+        return own == (mlp.up_proj.dtype, mlp.activation, mlp.gated)
 
     def dense(self, expert: int) -> tuple[Array | None, Array, Array]:
         """Gate (None when not gated) and up [I, k], and down [k, I] of one expert, decoded.
@@ -143,7 +163,7 @@ class SparseExperts(KeepsTypes):
         """
         up, down = (
             take_rows(w, expert * rows, (expert + 1) * rows)
-            for w in (self.up_proj.sparse(), self.down_proj.sparse())
+            for w in both_weights(self)
             for rows in (w.shape[0] // (self.count + self.shared),)
         )
         return dense_mlp(up, down, self.gated)
@@ -153,8 +173,23 @@ class SparseExperts(KeepsTypes):
         more = f" and {self.shared} shared" if self.shared else ""
         return f"{self.count} experts{more}, {self.activation}, gated={self.gated}"
 
-    def _weights(self) -> tuple[Any, ...]:
+    def _rows(self, tokens: Array, lone: SparseMLP | None) -> Array:
+        """The tokens as every product takes them."""
+        up = self.up_proj
+        rows = rows_of(tokens, up.shape[1], up.data)
+        if lone is not None:
+            if not self.takes(lone):
+                raise ModelError(
+                    f"the lone shared expert is {lone.up_proj.dtype}, {lone.extra_repr()}, but the "
+                    f"experts are {up.dtype}, {self.activation}, gated={self.gated}",
+                    remedy="call it by itself, and add what it gives",
+                )
+            rows_of(rows, lone.up_proj.shape[1], lone.up_proj.data)
+        return rows
+
+    def _weights(self, lone: SparseMLP | None) -> tuple[Any, ...]:
         up, down = self.up_proj, self.down_proj
+        more = [] if lone is None else [lone.up_proj, lone.down_proj]
         return (
             up.data,
             up.numbers(),
@@ -162,34 +197,43 @@ class SparseExperts(KeepsTypes):
             down.numbers(),
             self.activation,
             self.gated,
+            [each.data for each in more],
+            [number for each in more for number in each.numbers()],
         )
 
-    def _repeated(self, tokens: Array, given: Given, rule: Routing | None) -> Array | None:
+    def _repeated(
+        self, tokens: Array, given: Given, rule: Routing | None, lone: SparseMLP | None
+    ) -> Array | None:
         """The result, where the launches of the call before serve this one too."""
         if ops.traced(tokens):  # before anything that a compiler would guard
             return None
         again = self._again
         if again is None:
             return None
-        parts = self.__dict__["_modules"]  # an attribute that is a module takes its time to find
-        weights = (parts["up_proj"].sparse(), parts["down_proj"].sparse())
+        weights = both_weights(self) if lone is None else both_weights(self) + both_weights(lone)
         return again((tokens, *given), rule, weights)
 
-    def _layer(self, rule: Routing, rows: Array, given: Given) -> Array:
+    def _layer(self, rule: Routing, rows: Array, given: Given, lone: SparseMLP | None) -> Array:
         """Make the call, and keep its launches for the next one.
 
         Where experts are given, their shapes say the rule.
         """
         backend = backend_of(rows.device)
-        weights = (self.up_proj.sparse(), self.down_proj.sparse())
-        found = backend.layer(Work(rule, rows, given, *weights, self.activation, self.gated))
+        weights = both_weights(self)
+        more = None if lone is None else both_weights(lone)
+        found = backend.layer(Work(rule, rows, given, *weights, self.activation, self.gated, more))
         asked = None if given.logits is None else rule
-        again = Again(found, (rows, *given), asked, weights)
+        again = Again(found, (rows, *given), asked, weights if more is None else weights + more)
         self._again = again if again.whole else None
         return found.make()
 
     def _check(
-        self, rows: Array, chosen: Array, weights: Array, shared_weight: Array | None
+        self,
+        rows: Array,
+        chosen: Array,
+        weights: Array,
+        shared_weight: Array | None,
+        lone: SparseMLP | None,
     ) -> None:
         t = rows.shape[0]
         if chosen.ndim != 2 or chosen.shape[0] != t or chosen.dtype not in INTEGERS:
@@ -204,10 +248,11 @@ class SparseExperts(KeepsTypes):
                 f"{list(chosen.shape)} are required",
                 remedy="pass the routing weight of each chosen expert",
             )
-        if shared_weight is not None and (tuple(shared_weight.shape) != (t,) or not self.shared):
+        shared = self.shared + (lone is not None)
+        if shared_weight is not None and (tuple(shared_weight.shape) != (t,) or not shared):
             raise ModelError(
                 f"shared_weight has shape {list(shared_weight.shape)}, but the layer has "
-                f"{self.shared} shared experts and {t} tokens",
+                f"{shared} shared experts and {t} tokens",
                 remedy="pass one weight per token to a layer with shared experts",
             )
         if chosen.device != rows.device or weights.device != rows.device:

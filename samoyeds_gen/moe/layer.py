@@ -23,7 +23,8 @@ class SparseMoE(nn.Module):
     - `routing`: the rule the router follows; required for a linear layer. On a GPU the generated
       routing kernel follows it, unless the router has a hook, which has to see it called. `wide`:
       its logits are computed in float32.
-    - `experts`: routed and folded shared experts. `shared`: a shared expert of its own.
+    - `experts`: routed and folded shared experts. `shared`: a shared expert of its own, computed
+      with the others unless it is unlike them (`SparseExperts.takes`) or has a hook.
     - `shared_gate`: a linear layer [1, k]; the sigmoid of its output weighs the shared experts.
     - `returns_logits`: return (output, logits [T, E]), as blocks of transformers 4 do.
     """
@@ -59,6 +60,7 @@ class SparseMoE(nn.Module):
         self.shared = shared
         self.shared_gate = shared_gate
         self.returns_logits = returns_logits
+        self._alike = shared is not None and experts.takes(shared)
         self._rule = None if routing is None else ops.spelled(routing)
 
     def forward(self, x: Array) -> Array:
@@ -68,17 +70,20 @@ class SparseMoE(nn.Module):
         gate, experts, routing = parts["gate"], parts["experts"], self.routing
         shared, shared_gate = parts.get("shared"), parts.get("shared_gate")
         weight = None if shared_gate is None else torch.sigmoid(shared_gate(tokens))
-        folded = None if weight is None or not experts.shared else weight[:, 0].float()
+        lone = shared if self._alike and not _hooked(shared) else None
+        scale = None
+        if weight is not None and (experts.shared or lone is not None):
+            scale = weight[:, 0].float()
         if routing is not None and follows_rule(gate, tokens):
             logits = logits_of(gate, tokens, self.wide)
             bias = gate.e_score_correction_bias.float() if routing.bias else None
-            y = experts.routed(tokens, logits, routing, bias, folded, self._rule)
+            y = experts.routed(tokens, logits, routing, bias, scale, self._rule, lone=lone)
         else:
             logits, weights, chosen = call_router(gate, tokens)
-            y = experts(tokens, chosen, weights, folded)
-        if shared is not None:
-            lone = shared(tokens)
-            y = y + lone if weight is None else torch.addcmul(y, weight, lone)
+            y = experts(tokens, chosen, weights, scale, lone=lone)
+        if shared is not lone:
+            own = shared(tokens)
+            y = y + own if weight is None else torch.addcmul(y, weight, own)
         if x.ndim != 2:
             y = y.reshape(x.shape)
         return (y, logits) if self.returns_logits else y
@@ -92,8 +97,11 @@ def follows_rule(gate: nn.Module, tokens: Array) -> bool:
     """
     if isinstance(gate, nn.Linear):
         return True
-    hooked = gate._forward_hooks or gate._forward_pre_hooks
-    return runs_kernels(tokens.device) and not hooked
+    return runs_kernels(tokens.device) and not _hooked(gate)
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def logits_of(gate: nn.Module, tokens: Array, wide: bool) -> Array:

@@ -4,6 +4,7 @@ Decides which inputs a layer takes; types and sums are the backend's.
 """
 
 import torch
+from torch import nn
 
 from samoyeds_gen.errors import ModelError
 from samoyeds_gen.formats import SparseWeight, deinterleave_rows, gate_block, interleave_rows
@@ -92,16 +93,22 @@ class SparseMLP(KeepsTypes):
             y = ops.mlp_op(tokens, *ends, self.activation, self.gated)
         else:
             backend = backend_of(tokens.device)
-            y = backend.mlp(tokens, up.sparse(), down.sparse(), self.activation, self.gated)
+            y = backend.mlp(tokens, *both_weights(self), self.activation, self.gated)
         return like(y, x)
 
     def dense(self) -> tuple[Array | None, Array, Array]:
         """Gate (None when not gated) and up [I, k], and down [k, I], decoded."""
-        return dense_mlp(self.up_proj.sparse(), self.down_proj.sparse(), self.gated)
+        return dense_mlp(*both_weights(self), self.gated)
 
     def extra_repr(self) -> str:
         """What print(model) says."""
         return f"{self.activation}, gated={self.gated}"
+
+
+def both_weights(layer: nn.Module) -> tuple[SparseWeight, SparseWeight]:
+    """The weights of a module's `up_proj` and `down_proj`, which are StoredWeights."""
+    parts = layer._modules  # an attribute that is a module takes its time to find
+    return parts["up_proj"].sparse(), parts["down_proj"].sparse()
 
 
 def dense_mlp(

@@ -4,6 +4,7 @@ Decides which kernel takes a step, and keeps what it prepared with the weights o
 is computed is said in backend.py.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -90,20 +91,22 @@ class Kernels:
 
     def layer(self, work: Work) -> Prepared:
         """See Backend. On a GPU all launches of a number of tokens are prepared together."""
-        tokens, up = work.tokens, work.up
-        count = tokens.shape[0]
-        whole = not (up.shape[1] % CHUNK_ELEMENTS or work.down.shape[1] % CHUNK_ELEMENTS)
-        if tokens.device.type != "cuda" or not whole or not count:
+        tokens, up, lone = work.tokens, work.up, work.lone or ()
+        count = len(tokens)
+        if tokens.device.type != "cuda" or not count or not _pieces_whole((up, work.down, *lone)):
+            return by_steps(self, work)
+        ends = _lasting_ends(lone[0], tokens) if lone else None
+        if lone and ends is None:
             return by_steps(self, work)
         arrays = {"x": _whole_rows(tokens)}
         values, index, stride = _add_routing(arrays, work.given)
         # Named by identity, which is quicker than the value, is what the launches keep alive.
-        named = id(work.routing), id(work.down)
+        named = (id(work.routing), id(work.down), *[id(w) for w in lone])
         key = (*named, count, values, index, stride, len(arrays), work.activation)
         calls: dict[Any, ExpertsCall] = up.derived("prepared layers", _no_calls)
         call = calls.get(key)
         if call is None:
-            call = _prepare(work, (values, index, stride), "shared_weight" in arrays)
+            call = _prepare(work, (values, index, stride), "shared_weight" in arrays, ends)
             if len(calls) >= MOST_PREPARED:
                 calls.clear()
             calls[key] = call
@@ -120,34 +123,54 @@ def _multiply_rows(
     count = len(tokens)
     first = products[0][0]
     known: dict[Any, RowsCall] = first.derived("prepared rows", _no_calls)
-    # Kept as long as the weight: a captured graph reads them, whatever becomes of its launches.
-    offsets: dict[int, Array] = first.derived("offsets of rows", _no_calls)
     # Weights are named by their identity: what was prepared keeps them alive.
     key = (count, *[(id(w), options) for w, options in products])
     call = known.get(key)
     if call is None:
+        weights = [w for w, _ in products]
         kernels = [_rows_kernel(w, options, tokens) for w, options in products]
-        ends = torch.tensor([0, count], dtype=torch.int32)
-        whole = not any(w.shape[1] % CHUNK_ELEMENTS for w, _ in products)
-        on_gpu = tokens.device.type == "cuda"
-        if on_gpu and torch.cuda.is_current_stream_capturing():  # which forbids to wait for copies
-            ends, whole = torch.arange(2, dtype=torch.int32, device=tokens.device) * count, False
-        if not on_gpu or not count or not whole:
-            ends = ends.to(tokens.device)
+        ends = _lasting_ends(first, tokens) if _pieces_whole(weights) else None
+        if ends is None:
+            ends = torch.arange(2, dtype=torch.int32, device=tokens.device) * count
             for kernel, (w, options) in zip(kernels, products, strict=True):
                 tokens = kernel(w, tokens, ends, bias=bias if options.bias else None)
             return tokens
-        weights = [w for w, _ in products]
-        pairs = list(zip(kernels, weights, strict=True))
-        call = RowsCall(pairs, tokens=count, device=tokens.device.index, keep=weights[1:])
+        call = RowsCall(
+            list(zip(kernels, weights, strict=True)),
+            tokens=count,
+            device=tokens.device.index,
+            ends=ends.data_ptr(),
+            keep=weights[1:],
+        )
         if len(known) >= MOST_PREPARED:
             known.clear()
         known[key] = call
-        offsets.setdefault(count, ends.to(tokens.device))
-    arrays = {"x": _whole_rows(tokens), "offsets": offsets[count]}
+    arrays = {"x": _whole_rows(tokens)}
     if bias is not None:
         arrays["bias"] = bias.contiguous()
     return call(arrays)
+
+
+def _lasting_ends(w: SparseWeight, tokens: Array) -> Array | None:
+    """int32 [2] on the GPU of the `tokens`: 0 and their number, which is not 0; None elsewhere.
+
+    It is kept as long as the weight: captured graphs read it, whatever becomes of launches. While
+    one is captured nothing may wait for a copy, so that a new number of tokens gives None, too.
+    """
+    count = len(tokens)
+    if tokens.device.type != "cuda" or not count:
+        return None
+    known: dict[int, Array] = w.derived("ends of rows", _no_calls)
+    if count not in known:
+        if torch.cuda.is_current_stream_capturing():
+            return None
+        known[count] = torch.tensor([0, count], dtype=torch.int32).to(tokens.device)
+    return known[count]
+
+
+def _pieces_whole(weights: Iterable[SparseWeight]) -> bool:
+    """Whether tokens of every weight are rows of whole pieces, as kernels load them."""
+    return not any(w.shape[1] % CHUNK_ELEMENTS for w in weights)
 
 
 def _rows_kernel(w: SparseWeight, options: Options, tokens: Array) -> GroupedKernel:
@@ -186,47 +209,41 @@ def _add_routing(arrays: dict[str, Array], given: Given) -> Kinds:
     return weights.dtype, experts.dtype, 0
 
 
-def _prepare(work: Work, kinds: Kinds, weighed: bool) -> ExpertsCall:
+def _prepare(work: Work, kinds: Kinds, weighed: bool, ends: Array | None) -> ExpertsCall:
     """Choose, compile and prepare every launch of a layer for this number of tokens.
 
-    `weighed`: shared experts have a weight.
+    `weighed`: shared experts have a weight; `ends` are those of the rows of a lone expert.
     """
     values, index, stride = kinds
-    routing, tokens, _, up, down, activation, gated = work
-    device = tokens.device.index
-    machine = _machine(tokens.device)
+    routing, tokens, lone, device = work.routing, work.tokens, work.lone, work.tokens.device
+    machine = _machine(device)
     target = target_named(machine.target)
     names: dict[str, Any] = {"values": str(values).removeprefix("torch.")}
     if index is not None:
         names["index"] = str(index).removeprefix("torch.")
-    order = order_of(
-        routing,
-        target,
-        len(tokens),
-        chooses=index is None,
-        gated=weighed,
-        **names,
-    )
-    count = routing.experts + routing.shared
+    order = order_of(work.rule, target, len(tokens), chooses=index is None, gated=weighed, **names)
+    first = Options(False, work.activation, work.gated)
 
-    def kernel(w: SparseWeight, **options: Any) -> GroupedKernel:
-        problem = make_ssmm(w.format, w.dtype, grouped=True, **options)
-        m, k = w.shape[0] // count, w.shape[1]
-        task = ExpertTask(m, k, count, routing.top_k, bucket(len(tokens)), routing.shared)
-        return _kernel(problem, task, machine)
+    def stacked(w: SparseWeight, options: Options, **index: Any) -> tuple[GroupedKernel, Any]:
+        problem = make_ssmm(w.format, w.dtype, grouped=True, **options._asdict(), **index)
+        m, k = w.shape[0] // work.experts, w.shape[1]
+        top, shared = routing.top_k, routing.shared
+        task = ExpertTask(m, k, work.experts, top, bucket(len(tokens)), shared)
+        return _kernel(problem, task, machine), w
 
-    numbers = {"logits_stride": stride} if index is None else {}
+    def alone(w: SparseWeight, options: Options) -> tuple[GroupedKernel, Any]:
+        return _rows_kernel(w, options, tokens), w
+
     return ExpertsCall(
         order,
         target,
-        kernel(up, index="int32", activation=activation, gated=gated),
-        kernel(down),
-        up,
-        down,
+        (stacked(work.up, first, index="int32"), stacked(work.down, PLAIN)),
+        None if lone is None else (alone(lone[0], first), alone(lone[1], PLAIN)),
         tokens=len(tokens),
-        numbers=numbers,
-        device=device,
-        keep=(routing, down),
+        numbers={"logits_stride": stride} if index is None else {},
+        device=device.index,
+        ends=0 if ends is None else ends.data_ptr(),
+        keep=(routing, work.down, lone),
     )
 
 

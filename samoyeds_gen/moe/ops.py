@@ -12,6 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, library
 
+from samoyeds_gen.formats import SparseWeight
 from samoyeds_gen.language import Routing
 from samoyeds_gen.moe.backend import Given, Work, backend_of
 from samoyeds_gen.moe.stored import weight_at
@@ -50,16 +51,19 @@ def experts(
     down_numbers: list[int],
     activation: str,
     gated: bool,
+    lone: list[Tensor],
+    lone_numbers: list[int],
 ) -> Tensor:
     """tokens [T, k], chosen int [T, top], weights float [T, top] -> combined outputs [T, k].
 
     `count` routed experts, then `shared` ones, are stacked in `up` and in `down`. Every token goes
-    to the shared ones, with weight 1 or `shared_weight` float32 [T].
+    to the shared ones, with weight 1 or `shared_weight` float32 [T]; so it does to the one whose up
+    and down are `lone`, unless that is empty.
     """
     given = Given(experts=chosen, weights=weights, shared_weight=shared_weight)
     ends = (weight_at(up, up_numbers), weight_at(down, down_numbers))
     rule = sorting(count, chosen.shape[1], shared)
-    work = Work(rule, tokens, given, *ends, activation, gated)
+    work = Work(rule, tokens, given, *ends, activation, gated, _pair(lone, lone_numbers))
     return backend_of(tokens.device).layer(work).make()
 
 
@@ -75,11 +79,14 @@ def routed_experts(
     down_numbers: list[int],
     activation: str,
     gated: bool,
+    lone: list[Tensor],
+    lone_numbers: list[int],
 ) -> Tensor:
     """`experts`, chosen by `logits` [T, experts] and `bias` float32 [experts] as `routing` says."""
     given = Given(logits=logits, bias=bias, shared_weight=shared_weight)
     ends = (weight_at(up, up_numbers), weight_at(down, down_numbers))
-    work = Work(parsed(routing), tokens, given, *ends, activation, gated)
+    rule = parsed(routing)
+    work = Work(rule, tokens, given, *ends, activation, gated, _pair(lone, lone_numbers))
     return backend_of(tokens.device).layer(work).make()
 
 
@@ -106,6 +113,14 @@ def parsed(text: str) -> Routing:
 def sorting(experts: int, top_k: int, shared: int) -> Routing:
     """A routing for those who sort and do not choose."""
     return Routing(experts, top_k, "softmax_topk", False, shared=shared)
+
+
+def _pair(data: list[Tensor], numbers: list[int]) -> tuple[SparseWeight, SparseWeight] | None:
+    """Up and down of an MLP, if there is one."""
+    if not data:
+        return None
+    up, down = data
+    return weight_at(up, numbers[:5]), weight_at(down, numbers[5:])
 
 
 def _like_linear(tokens: Tensor, weight: Tensor, numbers: list[int], bias: Tensor | None) -> Tensor:

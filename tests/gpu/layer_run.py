@@ -18,9 +18,10 @@ from samoyeds_gen.moe import on_kernels
 from samoyeds_gen.moe.backend import use_backend
 from samoyeds_gen.moe.bound import experts_with_bound
 from samoyeds_gen.moe.experts import SparseExperts
+from samoyeds_gen.moe.linear import SparseMLP
 from samoyeds_gen.tune import experts as choice
 
-EXPERTS, TOP, HIDDEN, WIDE = 6, 2, 256, 192
+EXPERTS, TOP, HIDDEN, WIDE, LONE = 6, 2, 256, 192, 320
 TOKENS = (1, 40, 200)
 
 
@@ -36,28 +37,30 @@ def choose(kind: str) -> None:
     on_kernels._kernel.cache_clear()
 
 
-def small_layer() -> SparseExperts:
-    """Experts of format (1,2,64), the last one shared."""
+def small_layer() -> tuple[SparseExperts, SparseMLP]:
+    """Experts of format (1,2,64), the last one shared, and a wider one that is shared, too."""
 
     def one(m, k):
         return sg.encode(torch.randn(m, k) * k**-0.5, n=1, m=2, v=64)
 
     pairs = [[one(WIDE, HIDDEN) for _ in range(EXPERTS + 1)] for _ in range(2)]
     downs = [one(HIDDEN, WIDE) for _ in range(EXPERTS + 1)]
-    return SparseExperts.of(*pairs, downs, shared=1)
+    lone = SparseMLP.of(one(LONE, HIDDEN), one(LONE, HIDDEN), one(HIDDEN, LONE))
+    return SparseExperts.of(*pairs, downs, shared=1), lone
 
 
-def wrong_elements(experts: SparseExperts, place: str, tokens: int) -> int:
+def wrong_elements(experts: SparseExperts, lone: SparseMLP, place: str, tokens: int) -> int:
     """Run the layer with experts that are given, and with experts that it chooses."""
     routing = Routing(EXPERTS, TOP, "softmax_topk", renormalise=True, shared=1)
     x, logits = torch.randn(tokens, HIDDEN).bfloat16(), torch.randn(tokens, EXPERTS)
     best, chosen = torch.softmax(logits, 1).topk(TOP, 1)
     weights = best / best.sum(1, keepdim=True)
-    expected = experts_with_bound(experts, x, chosen, weights)
-    there = experts.to(place)
-    given = there(x.to(place), chosen.to(place), weights.to(place))
-    routed = there.routed(x.to(place), logits.to(place), routing)
+    expected = experts_with_bound(experts, x, chosen, weights, lone=lone)
+    there, other = experts.to(place), lone.to(place)
+    given = there(x.to(place), chosen.to(place), weights.to(place), lone=other)
+    routed = there.routed(x.to(place), logits.to(place), routing, lone=other)
     experts.to("cpu")
+    lone.to("cpu")
     # Weights of a routing are rounded in another order: a few units in the last place.
     loose = replace(expected, bound=2 * expected.bound + 2.0**-20 * expected.value.abs())
     outcomes = ((given, expected), (routed, loose))
@@ -70,10 +73,11 @@ def main() -> int:
     """Every number of tokens."""
     kind, place = sys.argv[1], "cpu" if sys.argv[2:] == ["cpu"] else "cuda"
     choose(kind)
+    torch.set_num_threads(1)  # of many processes at once, whose threads would wait for each other
     torch.manual_seed(0)
     with torch.no_grad(), use_backend("kernels"):
-        experts = small_layer()
-        wrong = sum(wrong_elements(experts, place, tokens) for tokens in TOKENS)
+        layer = small_layer()
+        wrong = sum(wrong_elements(*layer, place, tokens) for tokens in TOKENS)
     print(f"layer {kind}: {wrong} wrong")
     return wrong != 0
 

@@ -14,6 +14,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from other_device import other_device
+from torch.utils._pytree import tree_flatten
 
 import samoyeds_gen as sg
 from samoyeds_gen.errors import FormatError, ModelError
@@ -25,7 +26,7 @@ from samoyeds_gen.formats import (
     stack_weights,
     take_rows,
 )
-from samoyeds_gen.moe import SparseExperts, SparseLinear, StoredWeight
+from samoyeds_gen.moe import SparseExperts, SparseLinear, SparseMLP, StoredWeight
 
 pytestmark = pytest.mark.torch
 
@@ -216,7 +217,8 @@ def test_copies_of_a_module_on_a_gpu(gpu):
 def test_compiled_graphs_take_tensors_of_the_tokens_device_alone(gpu):
     """An argument on the host keeps inductor from using CUDA graphs."""
     experts = layer().to(gpu)
-    arguments = experts._weights()
-    tensors = [each for each in arguments if isinstance(each, torch.Tensor)]
-    assert len(tensors) == 2
+    lone = SparseMLP(encoded(8, rows=96), encoded(9, rows=64, k=48)).to(gpu)
+    tensors, _ = tree_flatten(experts._weights(lone))
+    tensors = [each for each in tensors if isinstance(each, torch.Tensor)]
+    assert len(tensors) == 4
     assert all(each.device == gpu for each in tensors)

@@ -75,6 +75,8 @@ def test_neither_another_rule_nor_other_weights_do(kept):
     assert again(tensors(), object(), weights) is None
     assert again(tensors(), rule, (weights[0], weight())) is None
     assert again(tensors(), rule, (weight(), weights[1])) is None
+    assert again(tensors(), rule, (*weights, *weights)) is None
+    assert again(tensors(), rule, ()) is None
     with use_backend("reference"):
         assert again(tensors(), rule, weights) is None
 

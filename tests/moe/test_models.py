@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from model_cases import FORM, MODELS, build, sparse_layers, token_ids, twin_of
 
 from samoyeds_gen.moe import Calibration, sparsify
-from samoyeds_gen.moe.bound import Bounded, experts_with_bound, mlp_with_bound
+from samoyeds_gen.moe.bound import experts_with_bound
 from samoyeds_gen.moe.layer import call_router
 from samoyeds_gen.reference.bound import EPS
 
@@ -35,16 +35,7 @@ def layer_bound(layer, tokens):
     weight = None
     if layer.shared_gate is not None:
         weight = torch.sigmoid(layer.shared_gate(tokens))[:, 0].float()
-    folded = weight if layer.experts.shared else None
-    found = experts_with_bound(layer.experts, tokens, chosen, weights, folded)
-    if layer.shared is None:
-        return found
-    lone = mlp_with_bound(layer.shared, tokens)
-    scale = 1.0 if weight is None else weight.double()[:, None]
-    unit = 0.0 if tokens.dtype == torch.float32 else 2.0**-8
-    value, bound = found.value + scale * lone.value, found.bound + scale * lone.bound
-    reach = value.abs() + bound + (scale * lone.value).abs()
-    return Bounded(value, bound + 3 * max(unit, EPS) * reach)
+    return experts_with_bound(layer.experts, tokens, chosen, weights, weight, lone=layer.shared)
 
 
 def caught(model, ids):

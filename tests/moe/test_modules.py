@@ -59,6 +59,16 @@ def experts_of(random, form, count, shared=0, hidden=48, inner=32, gated=True, *
     return SparseExperts.of(gates, ups, downs, shared=shared, **options)
 
 
+def lone_of(random, form, hidden=48, inner=64, gated=True, **options):
+    """A shared expert of another width than the experts'."""
+    rows = (inner, inner) if gated else (inner,)
+    *gate, up = (encoded(random, each, hidden, form) for each in rows)
+    down = encoded(random, hidden, inner, form)
+    if gated:
+        return SparseMLP.of(*gate, up, down, **options)
+    return SparseMLP(up, down, gated=False, **options)
+
+
 def routed(random, tokens, count, top):
     order = torch.rand(tokens, count, generator=random).argsort(1)[:, :top]
     return order, torch.rand(tokens, top, generator=random)
@@ -72,19 +82,23 @@ def routed(random, tokens, count, top):
     st.integers(0, 2),
     st.sampled_from(["silu", "gelu", "gelu_tanh", "relu"]),
     st.booleans(),
+    st.booleans(),
     st.sampled_from([torch.bfloat16, torch.float32]),
     SEEDS,
 )
-def test_experts_are_within_their_bound(form, t, count, shared, activation, gated, dtype, seed):
+def test_experts_are_within_their_bound(
+    form, t, count, shared, activation, gated, lonely, dtype, seed
+):
     random = torch.Generator().manual_seed(seed)
     experts = experts_of(random, form, count, shared, gated=gated, activation=activation)
+    lone = lone_of(random, form, gated=gated, activation=activation) if lonely else None
     chosen, weights = routed(random, t, count, min(2, count))
     tokens = normal(random, t, 48).to(dtype)
-    extra = torch.rand(t, generator=random) if shared and seed % 2 else None
-    y = experts(tokens, chosen, weights, extra)
+    extra = torch.rand(t, generator=random) if (shared or lonely) and seed % 2 else None
+    y = experts(tokens, chosen, weights, extra, lone=lone)
     assert y.dtype == dtype
     assert y.shape == tokens.shape
-    wanted = experts_with_bound(experts, tokens, chosen, weights, extra)
+    wanted = experts_with_bound(experts, tokens, chosen, weights, extra, lone=lone)
     assert wanted.holds(y)
     if t and dtype == torch.bfloat16:
         assert not wanted.holds(y + 0.5)
@@ -145,41 +159,49 @@ def test_a_linear_router_follows_the_rule():
     assert wanted.holds(y.flatten(0, 1))
 
 
+@pytest.mark.parametrize("lonely", [False, True])
 @pytest.mark.parametrize("gpu", ["H200", "A100"])
-def test_the_kernels_compute_the_same_layer(gpu, monkeypatch):
+def test_the_kernels_compute_the_same_layer(gpu, lonely, monkeypatch):
     """In the simulator: both products, the gate, the scale, the gather and the combination."""
     monkeypatch.setattr(on_kernels, "_machine", lambda device: machine_named(gpu))
     form = Format(1, 2, 64)
     random = torch.Generator().manual_seed(1)
-    experts = experts_of(random, form, 3, 1, hidden=128, inner=64)
+    shared = 0 if lonely else 1
+    experts = experts_of(random, form, 3, shared, hidden=128, inner=64)
+    lone = lone_of(random, form, 128, 192) if lonely else None
     tokens = normal(random, 5, 128).bfloat16()
     chosen, weights = routed(random, 5, 3, 2)
     extra = torch.rand(5, generator=random)
     with use_backend("kernels"):
-        y = experts(tokens, chosen, weights, extra)
-    assert experts_with_bound(experts, tokens, chosen, weights, extra).holds(y)
+        y = experts(tokens, chosen, weights, extra, lone=lone)
+    assert experts_with_bound(experts, tokens, chosen, weights, extra, lone=lone).holds(y)
     logits = normal(random, 5, 3)
     gate = torch.nn.Linear(128, 3)
     gate.forward = lambda given: logits
-    routing = Routing(3, 2, "softmax_topk", True, shared=1)
-    layer = SparseMoE(gate, experts, routing=routing).requires_grad_(False)
+    routing = Routing(3, 2, "softmax_topk", True, shared=shared)
+    layer = SparseMoE(gate, experts, routing=routing, shared=lone).requires_grad_(False)
     plain = layer(tokens)
     with use_backend("kernels"):
         assert torch.allclose(layer(tokens).float(), plain.float(), rtol=2**-6, atol=2**-8)
 
 
-def test_operators_are_what_they_claim_to_be(monkeypatch):
+@pytest.mark.parametrize("lonely", [False, True])
+def test_operators_are_what_they_claim_to_be(lonely, monkeypatch):
     layer, _ = a_layer()
     experts = layer.experts
+    lone = lone_of(torch.Generator().manual_seed(4), FORMS[0]) if lonely else None
     random = torch.Generator().manual_seed(2)
     tokens = normal(random, 3, 48).bfloat16()
     chosen, weights = routed(random, 3, 4, 2)
     ops = torch.ops.samoyeds_gen
     stored = experts.down_proj
-    ends = experts._weights()
+    ends = experts._weights(lone)
     rule = spelled(layer.routing)
     # Checks hand copies to an operator, which knows a weight by the memory of its data.
-    of_shape = {tuple(each.numbers()): each for each in (experts.up_proj, stored)}
+    parts = (experts,) if lone is None else (experts, lone)
+    of_shape = {
+        tuple(each.numbers()): each for part in parts for each in (part.up_proj, part.down_proj)
+    }
     monkeypatch.setattr(
         operators, "weight_at", lambda _, numbers: of_shape[tuple(numbers)].sparse()
     )
@@ -192,8 +214,46 @@ def test_operators_are_what_they_claim_to_be(monkeypatch):
         library.opcheck(op.default, arguments)
 
 
-def test_compiled_layers_have_no_graph_breaks():
+def with_lone(layer, weighed=True, **options):
+    """The same layer with a shared expert of its own beside the folded one."""
+    random = torch.Generator().manual_seed(5)
+    more = {"shared": lone_of(random, FORMS[0], **options), "routing": layer.routing}
+    if weighed:
+        more["shared_gate"] = torch.nn.Linear(48, 1, bias=False)
+        more["shared_gate"].weight.data = normal(random, 1, 48)
+    return SparseMoE(layer.gate, layer.experts, **more).requires_grad_(False)
+
+
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize("how", ["hooked", "unlike"])
+def test_a_shared_expert_is_called_where_it_cannot_join(how, weighed):
+    """One that a hook has to see, and one of another activation than the experts."""
     layer, x = a_layer()
+    activation = "gelu" if how == "unlike" else "silu"
+    layer = with_lone(layer, weighed, activation=activation)
+    seen = []
+    if how == "hooked":
+        joined = layer(x)
+        layer.shared.register_forward_hook(lambda module, given, out: seen.append(out))
+    y = layer(x)
+    assert len(seen) == (how == "hooked")
+    tokens = x.flatten(0, 1)
+    folded, own = SparseMoE(layer.gate, layer.experts, routing=layer.routing), layer.shared(tokens)
+    if weighed:
+        folded.shared_gate = layer.shared_gate
+        own = own * torch.sigmoid(layer.shared_gate(tokens))
+    assert torch.allclose(y.flatten(0, 1), folded(tokens) + own, rtol=1e-5, atol=1e-6)
+    if how == "hooked":
+        assert torch.allclose(y, joined, rtol=2**-6, atol=2**-6)
+        assert not torch.equal(y, joined)  # which is rounded once
+
+
+@pytest.mark.parametrize("lonely", [False, True])
+def test_compiled_layers_have_no_graph_breaks(lonely):
+    layer, x = a_layer()
+    if lonely:
+        layer = with_lone(layer)
+        layer.returns_logits = True
     torch.compiler.reset()
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     for given_ in (x, x[:, :2], x.bfloat16().float()):

@@ -28,6 +28,11 @@ def experts(**options):
     return SparseExperts(*pairs, **{"count": 3, **options})
 
 
+def lone(hidden=64, dtype="bfloat16", **options):
+    up, down = weight(96, hidden, dtype=dtype), weight(hidden, 48, dtype=dtype)
+    return SparseMLP(up, down, **options)
+
+
 LINEAR = SparseLinear(weight(32, 64))
 EXPERTS = experts()
 X = torch.ones(4, 64)
@@ -137,6 +142,32 @@ CHOSEN, WEIGHTS = torch.zeros(4, 2, dtype=torch.int32), torch.ones(4, 2)
             lambda: EXPERTS(X, CHOSEN, WEIGHTS, torch.ones(4)),
             ModelError,
             "shared_weight has shape [4], but the layer has 0 shared experts and 4 tokens; ",
+        ),
+        (
+            lambda: EXPERTS(X, CHOSEN, WEIGHTS, torch.ones(3), lone=lone()),
+            ModelError,
+            "shared_weight has shape [3], but the layer has 1 shared experts and 4 tokens; ",
+        ),
+        (
+            lambda: EXPERTS(X, CHOSEN, WEIGHTS, lone=lone(activation="relu")),
+            ModelError,
+            "the lone shared expert is bfloat16, relu, gated=True, but the experts are bfloat16, "
+            "silu, gated=True; call it by itself, and add what it gives",
+        ),
+        (
+            lambda: EXPERTS(X, CHOSEN, WEIGHTS, lone=lone(dtype="float16")),
+            ModelError,
+            "the lone shared expert is float16, silu, gated=True, but the experts are bfloat16, ",
+        ),
+        (
+            lambda: EXPERTS(X, CHOSEN, WEIGHTS, lone=lone(hidden=32)),
+            ModelError,
+            "the input has shape [4, 64], but [..., 32] is required; pass what the dense layer",
+        ),
+        (
+            lambda: EXPERTS(X, CHOSEN, WEIGHTS, lone=lone().to("meta")),
+            ModelError,
+            "the input is on cpu, but the layer is on meta; move one of them",
         ),
         (
             lambda: EXPERTS(X, CHOSEN.to("meta"), WEIGHTS),
