@@ -43,7 +43,7 @@ __device__ __forceinline__ unsigned redux_min(unsigned x) {
 }
 
 // The value of a float32.
-__device__ __forceinline__ float widen(float x) { return x; }
+__device__ __forceinline__ float widen_f32(float x) { return x; }
 
 // Minus infinity.
 __device__ __forceinline__ float minus_infinity() { return __uint_as_float(0xff800000u); }
@@ -104,7 +104,7 @@ __device__ __forceinline__ void choose(const Logit* row, const float* bias, int&
 #pragma unroll
   for (int i = 0; i < kLaneExperts; ++i) {
     const int at = lane + 32 * i;
-    logit[i] = at < kExperts ? widen(row[at]) : minus_infinity();
+    logit[i] = at < kExperts ? widen_f32(row[at]) : minus_infinity();
     lost |= logit[i] != logit[i];
     logit[i] = logit[i] != logit[i] ? minus_infinity() : logit[i];
   }

@@ -16,7 +16,7 @@ typedef uint4 Whole;  // 16 bytes
 static_assert(sizeof(Whole) == kElements * sizeof(Element), "a piece is one load");
 static_assert(kBatch <= kChoices, "a batch has rows to add");
 // The value of a bfloat16.
-__device__ __forceinline__ float widen(unsigned short bits) {
+__device__ __forceinline__ float widen_bf16(unsigned short bits) {
   return __uint_as_float(static_cast<unsigned>(bits) << 16);
 }
 
@@ -82,7 +82,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, kCtasPerSm)
         for (int p = 0; p < kPieces; ++p) {
 #pragma unroll
           for (int e = 0; e < kElements; ++e) {
-            sum[p][e] = __fadd_rn(sum[p][e], __fmul_rn(weight[j], widen(loaded[j][p].each[e])));
+            sum[p][e] = __fadd_rn(sum[p][e], __fmul_rn(weight[j], widen_bf16(loaded[j][p].each[e])));
           }
         }
       }

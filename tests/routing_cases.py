@@ -60,11 +60,13 @@ def logits_of(kind, tokens, routing, seed, dtype="float32"):
 def options(routing, tokens, seed):
     """A bias if the routing has one, and for odd seeds what shared experts are weighed with.
 
-    Every fifth bias has a NaN.
+    Every fifth bias has a NaN; weights are of each type in turn.
     """
     rng = np.random.default_rng(seed + 1)
     bias = rng.standard_normal(routing.experts).astype(np.float32) if routing.bias else None
     if bias is not None and seed % 5 == 4:
         bias[seed % routing.experts] = np.nan
-    gate = rng.random(tokens).astype(np.float32) if seed % 2 and routing.shared else None
+    gate = None
+    if seed % 2 and routing.shared:
+        gate = rng.random(tokens).astype(tuple(names.values())[seed // 2 % len(names)])
     return bias, gate

@@ -61,10 +61,11 @@ class RoutingKernel:
     ) -> Routed:
         """Route `logits` [T, experts], float32, bfloat16 or float16, with rows at any distance.
 
-        `bias` [experts] float32 is given if the routing has one; `shared_weight` [T] float32 weighs
-        what shared experts add (1 without it). The result is of the logits' library and in their
-        place, or `out`, six arrays as `empty` makes them. device "auto" runs on a GPU where the
-        logits are on one or one is present, else in the simulator up to a work limit.
+        `bias` [experts] float32 is given if the routing has one; `shared_weight` [T], of any of the
+        three types, weighs what shared experts add (1 without it). The result is of the logits'
+        library and in their place, or `out`, six arrays as `empty` makes them. device "auto" runs
+        on a GPU where the logits are on one or one is present, else in the simulator up to a work
+        limit.
 
         Raises LaunchError for arguments that do not fit, or CompileError.
         """
@@ -131,7 +132,7 @@ class RoutingKernel:
             chooses=call.chooses,
             values=call.values,
             index=call.index,
-            gated=call.gated,
+            gate=call.gate,
             alone=self.alone,
         )
         if not gpu:

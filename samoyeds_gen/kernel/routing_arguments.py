@@ -39,9 +39,10 @@ class RoutingCall:
         return next(iter(self.views.values()))
 
     @property
-    def gated(self) -> bool:
-        """Whether shared experts have weights."""
-        return "shared_weight" in self.views
+    def gate(self) -> str | None:
+        """The dtype of the weights of shared experts, if they have some."""
+        found = self.views.get("shared_weight")
+        return None if found is None else found.dtype
 
     @property
     def numbers(self) -> dict[str, int]:
@@ -64,7 +65,7 @@ def route_call(routing: Routing, logits: Any, bias: Any, shared_weight: Any) -> 
         )
     views = {"logits": view}
     if bias is not None:
-        views["bias"] = _vector("bias", bias, routing.experts)
+        views["bias"] = _packed("bias", _view("bias", bias, ("float32",), (routing.experts,)))
     tokens = view.shape[0]
     return RoutingCall(
         _with_gate(views, routing, shared_weight, tokens), tokens, view.dtype, "int32", True
@@ -92,7 +93,8 @@ def _with_gate(views: Views, routing: Routing, shared_weight: Any, tokens: int) 
                 "shared_weight is given, the routing has no shared experts",
                 remedy="leave it out, or describe the routing with shared=1",
             )
-        views["shared_weight"] = _vector("shared_weight", shared_weight, tokens)
+        view = _view("shared_weight", shared_weight, FLOATS, (tokens,))
+        views["shared_weight"] = _packed("shared_weight", view)
     common_place(views)
     return views
 
@@ -148,10 +150,6 @@ def _view(
                 remedy=f"give {name} that belong to this routing",
             )
     return view
-
-
-def _vector(name: str, array: Any, size: int) -> ArrayView:
-    return _packed(name, _view(name, array, ("float32",), (size,)))
 
 
 def _packed(name: str, view: ArrayView) -> ArrayView:

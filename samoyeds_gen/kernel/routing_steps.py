@@ -116,12 +116,18 @@ def order_of(
     chooses: bool,
     values: str,
     index: str = "int32",
-    gated: bool = False,
+    gate: str | None = None,
     alone: int | None = None,
 ) -> Order:
-    """The launches of a call: one CTA for up to `alone` tokens, else chunks that meet in counts."""
+    """The launches of a call: one CTA for up to `alone` tokens, else chunks that meet in counts.
+
+    `values`, `index` and `gate` are the dtypes of logits or given weights, of given experts, and of
+    the weights of shared experts, if they have some.
+    """
     shapes = shapes_of(routing, tokens)._asdict()
     kind = dtype_named(values)
+
+    weighs = None if gate is None else dtype_named(gate)
 
     def built(one: Any, **options: Any) -> Built:
         return build_step(Step(routing, one, **options), target)
@@ -130,14 +136,14 @@ def order_of(
     if alone is None:
         alone = CHOOSE_ALONE if chooses else SORT_ALONE
     if tokens <= min(alone, MOST_ALONE):
-        whole = built("route" if chooses else "sort", gated=gated, **first)
+        whole = built("route" if chooses else "sort", gate=weighs, **first)
         return Order((Launch(whole, 1),), {"tokens": tokens}, shapes, 0)
     chunk = chunk_of(tokens)
     blocks = -(-tokens // chunk)
     return Order(
         (
             Launch(built("choose" if chooses else "count", **first), blocks),
-            Launch(built("place", gated=gated), blocks),
+            Launch(built("place", gate=weighs), blocks),
         ),
         {"tokens": tokens, "chunk": chunk},
         shapes,

@@ -23,7 +23,8 @@ class Given(NamedTuple):
     """What a layer call knows of its routing: logits, or experts chosen elsewhere.
 
     `logits` float [T, E] with `bias` float32 [E] where the routing has one, or `experts` int32 or
-    int64 [T, k] and `weights` float [T, k]; `shared_weight` float32 [T] weighs shared experts.
+    int64 [T, k] and `weights` float [T, k]; `shared_weight` float [T] or [T, 1] weighs shared
+    experts.
     """
 
     logits: Array | None = None
@@ -80,8 +81,8 @@ class Backend(Protocol):
     ) -> Routed:
         """Choose experts for `logits` [T, E], a float type, and sort the tokens by expert.
 
-        `bias` float32 [E] is given where the routing has one; `shared_weight` float32 [T] weighs
-        the shared experts, 1 without it.
+        `bias` float32 [E] is given where the routing has one; `shared_weight` float [T] weighs the
+        shared experts, 1 without it.
         """
 
     def sort(
@@ -128,10 +129,11 @@ def by_steps(backend: Backend, work: Work) -> Prepared:
 
 def _step_by_step(backend: Backend, work: Work) -> Array:
     given, tokens, lone = work.given, work.tokens, work.lone
+    extra = None if given.shared_weight is None else given.shared_weight.flatten()
     if given.logits is not None:
-        routed = backend.route(work.rule, given.logits, given.bias, given.shared_weight)
+        routed = backend.route(work.rule, given.logits, given.bias, extra)
     else:
-        routed = backend.sort(work.rule, given.experts, given.weights, given.shared_weight)
+        routed = backend.sort(work.rule, given.experts, given.weights, extra)
     stacked = routed
     if lone is not None:  # the last slots are its own, one of each token in turn
         selection = routed.selection[: len(routed.selection) - len(tokens)]

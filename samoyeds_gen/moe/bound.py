@@ -62,7 +62,7 @@ def experts_with_bound(
         else:
             row = torch.arange(len(x), device=x.device)
             given = torch.ones_like(x[:, 0]) if shared_weight is None else shared_weight
-            scale = given.to(torch.float64)
+            scale = given.flatten().to(torch.float64)
         if not len(row):
             continue
         dense = experts.dense(expert) if isinstance(layer, SparseExperts) else layer.dense()

@@ -16,6 +16,7 @@ from samoyeds_gen.moe import ops
 from samoyeds_gen.moe.again import Again
 from samoyeds_gen.moe.backend import Given, Work, backend_of
 from samoyeds_gen.moe.linear import (
+    FLOATS,
     SparseMLP,
     both_weights,
     check_pair,
@@ -34,8 +35,8 @@ class SparseExperts(KeepsTypes):
 
     `experts(tokens [T, k], chosen int [T, top], weights float [T, top])` gives [T, k] of the
     tokens' type; experts' MLPs may be not gated: down(activation(up x)). The last `shared` of the
-    `count + shared` stacked MLPs see every token, with weight 1 or `shared_weight` float [T]; so
-    does `lone`, one more that is of another width, but like them in all else (`takes`).
+    `count + shared` stacked MLPs see every token, with weight 1 or `shared_weight`, float [T] or
+    [T, 1]; so does `lone`, one more of another width, but like them in all else (`takes`).
 
     `up` is a SparseWeight [(count + shared) * 2 I, k], gate and up of each expert interleaved by
     `gate_block` rows ([.. * I, k] when not gated), `down` [(count + shared) * k, I]. Outputs of an
@@ -107,8 +108,8 @@ class SparseExperts(KeepsTypes):
         given = Given(None, None, chosen, weights, shared_weight)
         if (again := self._repeated(tokens, given, None, lone)) is not None:
             return again
-        rows = self._rows(tokens, lone)
-        self._check(rows, chosen, weights, shared_weight, lone)
+        rows = self._rows(tokens, shared_weight, lone)
+        _check_given(rows, chosen, weights)
         refuse_training("weights", weights)
         if ops.traced(rows):
             numbers = self.count, self.shared
@@ -138,7 +139,7 @@ class SparseExperts(KeepsTypes):
         given = Given(logits, bias, None, None, shared_weight)
         if (again := self._repeated(tokens, given, routing, lone)) is not None:
             return again
-        rows = self._rows(tokens, lone)
+        rows = self._rows(tokens, shared_weight, lone)
         refuse_training("logits", logits)
         if ops.traced(rows):
             rule = ops.spelled(routing) if rule is None else rule
@@ -173,8 +174,8 @@ class SparseExperts(KeepsTypes):
         more = f" and {self.shared} shared" if self.shared else ""
         return f"{self.count} experts{more}, {self.activation}, gated={self.gated}"
 
-    def _rows(self, tokens: Array, lone: SparseMLP | None) -> Array:
-        """The tokens as every product takes them."""
+    def _rows(self, tokens: Array, shared_weight: Array | None, lone: SparseMLP | None) -> Array:
+        """The tokens as every product takes them; refuses what does not belong to them."""
         up = self.up_proj
         rows = rows_of(tokens, up.shape[1], up.data)
         if lone is not None:
@@ -185,6 +186,8 @@ class SparseExperts(KeepsTypes):
                     remedy="call it by itself, and add what it gives",
                 )
             rows_of(rows, lone.up_proj.shape[1], lone.up_proj.data)
+        if shared_weight is not None:
+            _check_shared(rows, shared_weight, self.shared + (lone is not None))
         return rows
 
     def _weights(self, lone: SparseMLP | None) -> tuple[Any, ...]:
@@ -227,37 +230,43 @@ class SparseExperts(KeepsTypes):
         self._again = again if again.whole else None
         return found.make()
 
-    def _check(
-        self,
-        rows: Array,
-        chosen: Array,
-        weights: Array,
-        shared_weight: Array | None,
-        lone: SparseMLP | None,
-    ) -> None:
-        t = rows.shape[0]
-        if chosen.ndim != 2 or chosen.shape[0] != t or chosen.dtype not in INTEGERS:
-            raise ModelError(
-                f"chosen is {chosen.dtype} {list(chosen.shape)}, but int32 or int64 [{t}, top] is "
-                "required",
-                remedy="pass the experts of each token",
-            )
-        if weights.shape != chosen.shape or not weights.is_floating_point():
-            raise ModelError(
-                f"weights is {weights.dtype} {list(weights.shape)}, but a float type and "
-                f"{list(chosen.shape)} are required",
-                remedy="pass the routing weight of each chosen expert",
-            )
-        shared = self.shared + (lone is not None)
-        if shared_weight is not None and (tuple(shared_weight.shape) != (t,) or not shared):
-            raise ModelError(
-                f"shared_weight has shape {list(shared_weight.shape)}, but the layer has "
-                f"{shared} shared experts and {t} tokens",
-                remedy="pass one weight per token to a layer with shared experts",
-            )
-        if chosen.device != rows.device or weights.device != rows.device:
-            raise ModelError(
-                f"tokens, chosen and weights are on {rows.device}, {chosen.device} and "
-                f"{weights.device}, but one device is required",
-                remedy="move them together",
-            )
+
+def _check_given(rows: Array, chosen: Array, weights: Array) -> None:
+    """Refuse experts and weights that are not those of the tokens."""
+    t = rows.shape[0]
+    if chosen.ndim != 2 or chosen.shape[0] != t or chosen.dtype not in INTEGERS:
+        raise ModelError(
+            f"chosen is {chosen.dtype} {list(chosen.shape)}, but int32 or int64 [{t}, top] is "
+            "required",
+            remedy="pass the experts of each token",
+        )
+    if weights.shape != chosen.shape or not weights.is_floating_point():
+        raise ModelError(
+            f"weights is {weights.dtype} {list(weights.shape)}, but a float type and "
+            f"{list(chosen.shape)} are required",
+            remedy="pass the routing weight of each chosen expert",
+        )
+    if chosen.device != rows.device or weights.device != rows.device:
+        raise ModelError(
+            f"tokens, chosen and weights are on {rows.device}, {chosen.device} and "
+            f"{weights.device}, but one device is required",
+            remedy="move them together",
+        )
+
+
+def _check_shared(rows: Array, shared_weight: Array, shared: int) -> None:
+    """Refuse weights that are not those of the `shared` experts' tokens."""
+    t = rows.shape[0]
+    if tuple(shared_weight.shape) not in ((t,), (t, 1)) or not shared:
+        raise ModelError(
+            f"shared_weight has shape {list(shared_weight.shape)}, but the layer has {shared} "
+            f"shared experts and {t} tokens",
+            remedy="pass one weight per token to a layer with shared experts",
+        )
+    if shared_weight.dtype not in FLOATS or shared_weight.device != rows.device:
+        raise ModelError(
+            f"shared_weight is {shared_weight.dtype} on {shared_weight.device}, but float32, "
+            f"float16 or bfloat16 on {rows.device} is required",
+            remedy="convert or move it",
+        )
+    refuse_training("shared_weight", shared_weight)

@@ -71,9 +71,7 @@ class SparseMoE(nn.Module):
         shared, shared_gate = parts.get("shared"), parts.get("shared_gate")
         weight = None if shared_gate is None else torch.sigmoid(shared_gate(tokens))
         lone = shared if self._alike and not _hooked(shared) else None
-        scale = None
-        if weight is not None and (experts.shared or lone is not None):
-            scale = weight[:, 0].float()
+        scale = weight if experts.shared or lone is not None else None
         if routing is not None and follows_rule(gate, tokens):
             logits = logits_of(gate, tokens, self.wide)
             bias = gate.e_score_correction_bias.float() if routing.bias else None

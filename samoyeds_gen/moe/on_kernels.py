@@ -99,14 +99,14 @@ class Kernels:
         if lone and ends is None:
             return by_steps(self, work)
         arrays = {"x": _whole_rows(tokens)}
-        values, index, stride = _add_routing(arrays, work.given)
+        kinds = _add_routing(arrays, work.given)
         # Named by identity, which is quicker than the value, is what the launches keep alive.
         named = (id(work.routing), id(work.down), *[id(w) for w in lone])
-        key = (*named, count, values, index, stride, len(arrays), work.activation)
+        key = (*named, count, kinds, len(arrays), work.activation)
         calls: dict[Any, ExpertsCall] = up.derived("prepared layers", _no_calls)
         call = calls.get(key)
         if call is None:
-            call = _prepare(work, (values, index, stride), "shared_weight" in arrays, ends)
+            call = _prepare(work, kinds, ends)
             if len(calls) >= MOST_PREPARED:
                 calls.clear()
             calls[key] = call
@@ -186,42 +186,50 @@ def _whole_rows(tokens: Array) -> Array:
     return tokens.clone(memory_format=torch.contiguous_format)
 
 
-Kinds = tuple[torch.dtype, torch.dtype | None, int]
-"""Of logits or weights, of given experts, and the row stride of the logits."""
+class Kinds(NamedTuple):
+    """Types of logits or given weights, of given experts and of the weights of shared ones, and the
+    row stride of the logits.
+    """
+
+    values: torch.dtype
+    experts: torch.dtype | None
+    gate: torch.dtype | None
+    stride: int
 
 
 def _add_routing(arrays: dict[str, Array], given: Given) -> Kinds:
     """Name the arrays of the routing as its kernels do."""
     if given.bias is not None:
         arrays["bias"] = given.bias
+    gate = None
     if given.shared_weight is not None:
         arrays["shared_weight"] = given.shared_weight.contiguous()
+        gate = given.shared_weight.dtype
     logits = given.logits
     if logits is not None:
         logits = logits if logits.stride(-1) == 1 else logits.contiguous()
         arrays["logits"] = logits
-        return logits.dtype, None, logits.stride(0)
+        return Kinds(logits.dtype, None, gate, logits.stride(0))
     assert given.experts is not None
     assert given.weights is not None
     experts, weights = given.experts.contiguous(), given.weights.contiguous()
     arrays["given_experts"] = experts
     arrays["given_weights"] = weights
-    return weights.dtype, experts.dtype, 0
+    return Kinds(weights.dtype, experts.dtype, gate, 0)
 
 
-def _prepare(work: Work, kinds: Kinds, weighed: bool, ends: Array | None) -> ExpertsCall:
+def _prepare(work: Work, kinds: Kinds, ends: Array | None) -> ExpertsCall:
     """Choose, compile and prepare every launch of a layer for this number of tokens.
 
-    `weighed`: shared experts have a weight; `ends` are those of the rows of a lone expert.
+    `ends` are those of the rows of a lone expert.
     """
-    values, index, stride = kinds
     routing, tokens, lone, device = work.routing, work.tokens, work.lone, work.tokens.device
     machine = _machine(device)
     target = target_named(machine.target)
-    names: dict[str, Any] = {"values": str(values).removeprefix("torch.")}
-    if index is not None:
-        names["index"] = str(index).removeprefix("torch.")
-    order = order_of(work.rule, target, len(tokens), chooses=index is None, gated=weighed, **names)
+    of = {"values": kinds.values, "index": kinds.experts, "gate": kinds.gate}
+    names: Any = {name: str(kind).removeprefix("torch.") for name, kind in of.items() if kind}
+    chooses = kinds.experts is None
+    order = order_of(work.rule, target, len(tokens), chooses=chooses, **names)
     first = Options(False, work.activation, work.gated)
 
     def stacked(w: SparseWeight, options: Options, **index: Any) -> tuple[GroupedKernel, Any]:
@@ -240,7 +248,7 @@ def _prepare(work: Work, kinds: Kinds, weighed: bool, ends: Array | None) -> Exp
         (stacked(work.up, first, index="int32"), stacked(work.down, PLAIN)),
         None if lone is None else (alone(lone[0], first), alone(lone[1], PLAIN)),
         tokens=len(tokens),
-        numbers={"logits_stride": stride} if index is None else {},
+        numbers={"logits_stride": kinds.stride} if chooses else {},
         device=device.index,
         ends=0 if ends is None else ends.data_ptr(),
         keep=(routing, work.down, lone),

@@ -28,9 +28,9 @@ def route(
 ) -> Routed:
     """Choose experts for `logits` [T, experts] (float32, bfloat16 or float16) and sort the tokens.
 
-    `bias` [experts] float32 is given if `routing.bias`; `shared_weight` [T] float32 weighs what
-    shared experts add, 1 without it. A NaN logit counts as minus infinity in the choice, and makes
-    all weights of its token NaN. Raises LaunchError for other types and shapes.
+    `bias` [experts] float32 is given if `routing.bias`; `shared_weight` [T], of any of the three
+    types, weighs what shared experts add, 1 without it. A NaN logit counts as minus infinity in the
+    choice, and makes all weights of its token NaN. Raises LaunchError for other types and shapes.
     """
     given = _array("logits", logits, tuple(ELEMENTS), (None, routing.experts)).astype(np.float32)
     if routing.bias != (bias is not None):
@@ -123,7 +123,8 @@ def dispatch(
     """Sort tokens by the experts that somebody chose for them.
 
     `experts` [T, top_k] are int32 or int64, without repeats in a row; `weights` [T, top_k] float32,
-    bfloat16 or float16. Raises LaunchError for others, and for an expert that does not exist.
+    bfloat16 or float16, and so is `shared_weight` [T]. Raises LaunchError for others, and for an
+    expert that does not exist.
     """
     shape = (None, routing.top_k)
     ids = _array("experts", experts, ("int32", "int64"), shape)
@@ -133,7 +134,8 @@ def dispatch(
     chosen, weighed = ids.astype(np.int32), given.astype(np.float32)
     extra = np.ones(tokens, np.float32)
     if shared_weight is not None:
-        extra = _array("shared_weight", shared_weight, ("float32",), (tokens,))
+        extra = _array("shared_weight", shared_weight, tuple(ELEMENTS), (tokens,))
+        extra = extra.astype(np.float32)
     everyone = np.arange(routing.experts, routing.experts + routing.shared, dtype=np.int32)
     every = np.concatenate([chosen, np.tile(everyone, (tokens, 1))], axis=1)
     scales = np.concatenate([weighed, np.tile(extra[:, None], (1, routing.shared))], axis=1)

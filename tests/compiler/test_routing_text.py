@@ -26,9 +26,9 @@ SM80 = target_named("sm_80")
 steps = (
     st.builds(
         Step, drawn_routings(most=512), st.sampled_from(KINDS), st.sampled_from(OUTPUT_TYPES),
-        st.sampled_from(["int32", "int64"]), st.booleans(),
+        st.sampled_from(["int32", "int64"]), st.sampled_from([None, *OUTPUT_TYPES]),
     )
-    .filter(lambda step: step.routing.shared or not step.gated)
+    .filter(lambda step: step.routing.shared or not step.gate)
     .map(lambda step: lower_step(step, SM80))
 )  # fmt: skip
 combines = st.builds(
@@ -94,13 +94,15 @@ def test_the_plan_prints_everything(plan):
 
 
 @settings(max_examples=60)
-@given(drawn_routings(most=512), st.sampled_from(KINDS), st.booleans())
-def test_entries_tell_kernels_apart(routing, kind, gated):
+@given(drawn_routings(most=512), st.sampled_from(KINDS), st.sampled_from([None, *OUTPUT_TYPES]))
+def test_entries_tell_kernels_apart(routing, kind, gate):
     """Two steps of one name have one text, apart from what the name leaves out on purpose."""
-    step = Step(routing, kind, OUTPUT_TYPES[0], gated=gated)
+    step = Step(routing, kind, OUTPUT_TYPES[0], gate=gate)
     assert re.fullmatch(r"[a-z]\w+", step.entry)
-    other = Step(routing, kind, OUTPUT_TYPES[1], gated=gated)
+    other = Step(routing, kind, OUTPUT_TYPES[1], gate=gate)
     assert (step.entry == other.entry) == (kind == "place")
+    entries = {Step(routing, kind, gate=each).entry for each in (None, *OUTPUT_TYPES)}
+    assert len(entries) == 1 + len(OUTPUT_TYPES)
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)

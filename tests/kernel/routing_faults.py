@@ -72,10 +72,11 @@ def outcome_of_route(fault: Fault | None, subject: str, alone: int) -> str | Non
         for seed, kind in enumerate(LOGITS):
             logits = logits_of(kind, tokens, routing, seed)
             bias, gate = options(routing, tokens, seed)
-            gate = np.ones(tokens, np.float32) / 2 if gate is None and routing.shared else gate
+            if routing.shared:
+                gate = np.ones(tokens, np.float32) / 2 if gate is None else np.float32(gate)
             order = order_of(
-                routing, SM80, tokens, chooses=True, values="float32", gated=gate is not None,
-                alone=alone,
+                routing, SM80, tokens, chooses=True, values="float32",
+                gate=None if gate is None else "float32", alone=alone,
             )  # fmt: skip
             given = {"logits": logits, "bias": bias, "shared_weight": gate}
             inputs = {name: array for name, array in given.items() if array is not None}
@@ -166,8 +167,8 @@ FAULTS = (
     Fault("the best is not removed", "ranks[i] = first == lane + 32 * i ? kRemoved : ranks[i];",
           "", SLOT),
     Fault("one choice short", "turn < kTopK", "turn < kTopK - 1"),
-    Fault("experts beyond the last", "at < kExperts ? widen(row[at]) : minus_infinity()",
-          "widen(row[at])", (BOUNDS, VALUE)),
+    Fault("experts beyond the last", "at < kExperts ? widen_f32(row[at]) : minus_infinity()",
+          "widen_f32(row[at])", (BOUNDS, VALUE)),
     Fault("zeros of both signs differ", "known == 0.0f ? 0.0f : known", "known"),
     Fault("NaN ranks first", "score != score ? minus_infinity() : score", "score",
           subject="bias"),
@@ -236,7 +237,7 @@ FAULTS = (
           "slots[token * kTopK + at % kTopK]", (VALUE, RACE)),
     Fault("shared experts first", "(kTopK + i % kShared) * tokens + token",
           "(i % kShared) * tokens + token", (VALUE, RACE)),
-    Fault("shared experts without weight", "scale[slot] = shared_weight[token];",
+    Fault("shared experts without weight", "scale[slot] = widen_f32(shared_weight[token]);",
           "scale[slot] = 1.0f;"),
     Fault("last token left out", "token < end_token; token += kWarps",
           "token < end_token - 1; token += kWarps", (UNREAD,)),
@@ -280,9 +281,10 @@ COMBINE_FAULTS = (
     Fault("sums begin at zero", "sum[p][e] = -0.0f;", "sum[p][e] = 1.0f;"),
     Fault("rows one off", "slots[static_cast<long long>(token) * kChoices + batch + j]",
           "slots[static_cast<long long>(token) * kChoices + (batch + j + 1) % kChoices]"),
-    Fault("rows rounded as they are added", "sum[p][e] = __fadd_rn(sum[p][e], widen(loaded[j][p]"
-          ".each[e]));", "sum[p][e] = widen(narrow(__fadd_rn(sum[p][e], widen(loaded[j][p]"
-          ".each[e]))));"),
+    Fault("rows rounded as they are added",
+          "sum[p][e] = __fadd_rn(sum[p][e], widen_bf16(loaded[j][p].each[e]));",
+          "sum[p][e] = widen_bf16(narrow(__fadd_rn(sum[p][e], widen_bf16(loaded[j][p].each[e]))));"
+          ),
     Fault("one token too many", "if (token >= tokens) return;", "if (token > tokens) return;",
           (BOUNDS,)),
     Fault("one piece too many", "if (first + p * turns < pieces) to[",

@@ -94,7 +94,9 @@ def test_experts_are_within_their_bound(
     lone = lone_of(random, form, gated=gated, activation=activation) if lonely else None
     chosen, weights = routed(random, t, count, min(2, count))
     tokens = normal(random, t, 48).to(dtype)
-    extra = torch.rand(t, generator=random) if (shared or lonely) and seed % 2 else None
+    extra = None
+    if (shared or lonely) and seed % 2:
+        extra = torch.rand(t, *[1] * (seed // 2 % 2), generator=random).to(dtype)
     y = experts(tokens, chosen, weights, extra, lone=lone)
     assert y.dtype == dtype
     assert y.shape == tokens.shape

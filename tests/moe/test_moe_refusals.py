@@ -36,6 +36,7 @@ def lone(hidden=64, dtype="bfloat16", **options):
 LINEAR = SparseLinear(weight(32, 64))
 EXPERTS = experts()
 X = torch.ones(4, 64)
+RULE = Routing(3, 2, "softmax_topk", True)
 CHOSEN, WEIGHTS = torch.zeros(4, 2, dtype=torch.int32), torch.ones(4, 2)
 
 
@@ -147,6 +148,31 @@ CHOSEN, WEIGHTS = torch.zeros(4, 2, dtype=torch.int32), torch.ones(4, 2)
             lambda: EXPERTS(X, CHOSEN, WEIGHTS, torch.ones(3), lone=lone()),
             ModelError,
             "shared_weight has shape [3], but the layer has 1 shared experts and 4 tokens; ",
+        ),
+        (
+            lambda: EXPERTS(X, CHOSEN, WEIGHTS, torch.ones(1, 4), lone=lone()),
+            ModelError,
+            "shared_weight has shape [1, 4], but the layer has 1 shared experts and 4 tokens; ",
+        ),
+        (
+            lambda: EXPERTS.routed(X, X[:, :3], RULE, None, torch.ones(4)),
+            ModelError,
+            "shared_weight has shape [4], but the layer has 0 shared experts and 4 tokens; ",
+        ),
+        (
+            lambda: EXPERTS(X, CHOSEN, WEIGHTS, torch.ones(4).double(), lone=lone()),
+            ModelError,
+            "shared_weight is torch.float64 on cpu, but float32, float16 or bfloat16 on cpu is ",
+        ),
+        (
+            lambda: EXPERTS(X, CHOSEN, WEIGHTS, torch.ones(4, device="meta"), lone=lone()),
+            ModelError,
+            "shared_weight is torch.float32 on meta, but float32, float16 or bfloat16 on cpu is ",
+        ),
+        (
+            lambda: EXPERTS(X, CHOSEN, WEIGHTS, torch.ones(4, requires_grad=True), lone=lone()),
+            ModelError,
+            "shared_weight requires a gradient, but Samoyeds layers have no backward pass; ",
         ),
         (
             lambda: EXPERTS(X, CHOSEN, WEIGHTS, lone=lone(activation="relu")),

@@ -84,7 +84,7 @@ def test_dispatch_is_a_stable_sort(routing, tokens, kind, seed):
         assert (np.diff(mine) > 0).all(), "tokens of an expert are in order, and different"
         if expert >= routing.experts:
             assert mine.tolist() == list(range(tokens))
-            wanted = np.ones(tokens, np.float32) if gate is None else gate
+            wanted = np.ones(tokens, np.float32) if gate is None else gate.astype(np.float32)
             assert routed.scale[first:end].tobytes() == wanted.tobytes()
         else:
             assert (routed.experts[mine] == expert).sum() == len(mine)
@@ -210,7 +210,7 @@ ONES = np.ones((2, 2), np.float32)
         (lambda: route(ZEROS, EIGHT, ZEROS[0]), "bias is given, the routing has bias=False; "),
         (lambda: route(ZEROS, Routing(8, 2, "sigmoid_grouped", True, bias=True)),
          "bias is missing, the routing has bias=True; "),
-        (lambda: route(ZEROS, EIGHT, None, ZEROS[0]), "shared_weight is float32 [8], but float32"),
+        (lambda: route(ZEROS, EIGHT, None, ZEROS[0]), "shared_weight is float32 [8], but float16"),
         (lambda: dispatch(IDS + 6, ONES, EIGHT), "experts[1, 0] is 8, experts are 0 to 7; "),
         (lambda: dispatch(IDS - 1, ONES, EIGHT), "experts[0, 0] is -1, experts are 0 to 7; "),
         (lambda: dispatch(IDS // 2, ONES, EIGHT), "token 0 has expert 0 twice; "),

@@ -6,6 +6,7 @@ from samoyeds_gen.compiler.routing.plan import Claim, RoutingPlan, TypeName
 from samoyeds_gen.compiler.routing.problem import Step
 from samoyeds_gen.compiler.routing.words import score_of_choice, weighs_by
 from samoyeds_gen.errors import ScheduleError
+from samoyeds_gen.language.dtypes import DType
 from samoyeds_gen.language.targets import Target
 
 THREADS = 1024
@@ -132,22 +133,25 @@ def _functions(step: Step) -> tuple[str, ...]:
         names += ["choose"]
     else:
         names = [] if step.kind == "place" else [f"widen_{step.values.short}"]
+    if step.weighs:
+        names = list(dict.fromkeys((f"widen_{step.weighs.short}", *names)))
     return (*names, *([] if step.counts else ["earlier"]))
 
 
 def _types(step: Step) -> tuple[TypeName, ...]:
-    values = (
-        f"{step.values.name}" if step.values.bytes == 4 else f"the bits of a {step.values.name}"
-    )
-    if step.chooses:
-        return (TypeName("Logit", step.values.storage, values),)
-    if step.kind == "place":
-        return ()
     index = {"int32": "int", "int64": "long long"}[step.index]
-    return (
-        TypeName("GivenExpert", index, step.index),
-        TypeName("GivenWeight", step.values.storage, values),
-    )
+    types = []
+    if step.chooses:
+        types.append(_type("Logit", step.values))
+    elif step.kind != "place":
+        types += [TypeName("GivenExpert", index, step.index), _type("GivenWeight", step.values)]
+    if step.weighs:
+        types.append(_type("SharedWeight", step.weighs))
+    return tuple(types)
+
+
+def _type(name: str, dtype: DType) -> TypeName:
+    return TypeName(name, dtype.storage, f"{'the bits of a ' * (dtype.bytes < 4)}{dtype.name}")
 
 
 def _numbers(step: Step) -> tuple[ConstantGroup, ...]:
@@ -270,8 +274,8 @@ def _parameters(step: Step) -> tuple[Parameter, ...]:
     else:
         if step.kind == "place":
             add("const int* __restrict__ counts", "tokens of chunks and experts [chunks, kExperts]")
-        if step.gated:
-            add("const float* __restrict__ shared_weight", "weights of shared experts [tokens]")
+        if step.weighs:
+            add("const SharedWeight* __restrict__ shared_weight", "of shared experts [tokens]")
         add("int* __restrict__ offsets", "first slot of each expert [kExperts + kShared + 1]")
         add("int* __restrict__ selection", "token of each slot [tokens * kChoices]")
         add("float* __restrict__ scale", "weight of each slot [tokens * kChoices]")

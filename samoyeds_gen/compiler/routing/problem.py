@@ -19,14 +19,15 @@ class Step:
     Few tokens take one CTA: "route" chooses and sorts, "sort" only sorts. Many take two launches:
     "choose" or "count" leaves the counts of each chunk of tokens, and "place" sorts with them.
     `values` is the dtype of the logits (route, choose) or of the given weights (sort, count) and
-    `index` that of given experts; `gated` tells whether the shared experts have weights.
+    `index` that of given experts; `gate` is the dtype of the weights of shared experts, None where
+    these are 1.
     """
 
     routing: Routing
     kind: StepKind
     values: DType = FLOAT32
     index: IndexType = "int32"
-    gated: bool = False
+    gate: DType | None = None
 
     @property
     def chooses(self) -> bool:
@@ -44,6 +45,11 @@ class Step:
         return self.kind in ("choose", "count")
 
     @property
+    def weighs(self) -> DType | None:
+        """`gate`, where this kernel reads the weights of shared experts."""
+        return None if self.counts else self.gate
+
+    @property
     def entry(self) -> str:
         """The name of the kernel."""
         r = self.routing
@@ -54,7 +60,7 @@ class Step:
             parts += ["bias"] if r.bias else []
             parts += ["scaled"] if r.scaling != 1 else []
         parts += [f"shared{r.shared}"] if r.shared else []
-        parts += ["gated"] if self.gated else []
+        parts += [f"gated_{self.gate.short}"] if self.gate else []
         parts += [] if self.kind == "place" else [self.values.short]
         parts += [f"i{self.index[3:]}"] if self.kind in ("sort", "count") else []
         return "_".join(parts)

@@ -29,7 +29,7 @@ class RoutingText:
         if isinstance(plan.problem, Step):
             self._words(plan.problem)
         else:
-            value = "widen(loaded[j][p].each[e])"
+            value = f"widen_{plan.problem.dtype.short}(loaded[j][p].each[e])"
             self.weighted = plan.problem.weighted
             self.addend = f"__fmul_rn(weight[j], {value})" if self.weighted else value
 
@@ -57,7 +57,9 @@ class RoutingText:
         self.kept_expert = "kept_expert" if step.alone else "experts"
         self.kept_weight = "kept_weight" if step.alone else "weights"
         self.chunk_before = " + before[at]" if step.kind == "place" else ""
-        self.shared_weight = "shared_weight[token]" if step.gated else "1.0f"
+        self.widen = f"widen_{step.values.short}"
+        gate = step.weighs
+        self.shared_weight = f"widen_{gate.short}(shared_weight[token])" if gate else "1.0f"
 
     def separator(self, parameter: Parameter) -> str:
         """A comma behind every parameter but the last."""
