@@ -11,6 +11,7 @@ from samoyeds_gen.language.schedule import (
     Cluster,
     Epilogue,
     Fold,
+    Launch,
     Layout,
     Overlap,
     Split,
@@ -28,8 +29,8 @@ GROUPS = ((1, 1), (1, 1), (2, 1), (4, 1), (1, 2), (1, 3))  # CTAs of a cluster a
 @st.composite
 def specialised(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Schedule:
     """Variations of a warp-specialised schedule, nearly all legal: fold, tile, warpgroups,
-    matrices, ring, parts, turns, skew, weight, clusters, split of k, slices. At most 32 * `most`
-    tokens a tile.
+    matrices, ring, parts, turns, skew, weight, clusters, split of k, slices, launch. At most
+    32 * `most` tokens a tile.
     """
     f = problem.format
     k = draw(st.sampled_from((64, 128)))
@@ -67,4 +68,5 @@ def specialised(draw: st.DrawFn, base: Schedule, problem: Ssmm, most: int) -> Sc
         split=Split(split),
         epilogue=Epilogue(draw(st.sampled_from(slices)), by),
         raster=replace(base.raster, group=draw(st.sampled_from((1, 2, 8)))),
+        launch=Launch(draw(st.booleans()) and not problem.grouped),
     )

@@ -118,6 +118,10 @@ class Wrapper:
     pending: int = 0
 
 
+DEPENDENT_LAUNCH = ("launch_dependents", "await_launch", "prefetch_l2")
+"""Macros of the wrappers of a kernel that begins while the launch before it ends."""
+
+
 @dataclass(frozen=True, slots=True)
 class KernelPlan(Generic[G]):
     """One kernel, ready to be emitted."""

@@ -5,7 +5,7 @@ Directives only record; whether the result is legal for a format and target is d
 """
 
 import sys
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from samoyeds_gen.errors import ScheduleError, Where
 from samoyeds_gen.language.atoms import LDG_STREAM_16B, TMA, CopyAtom, MatrixAtom
@@ -21,6 +21,7 @@ from samoyeds_gen.language.schedule import (
     Cluster,
     Epilogue,
     Fold,
+    Launch,
     Layout,
     Overlap,
     Pack,
@@ -35,6 +36,7 @@ from samoyeds_gen.language.schedule import (
 )
 
 REQUIRED = ("tile", "warps", "tensorize", "stationary", "pipeline")
+OPTIONAL = (Raster, Resident, Overlap, Cluster, Epilogue, Split, Launch)
 
 
 class Directives:
@@ -297,6 +299,17 @@ class Directives:
             )
         self._set("epilogue", Epilogue(self._positive("epilogue", "tokens", tokens), by))
 
+    def launch(self, *, dependent: bool) -> None:
+        """Begin while the launch before still runs. (CUDA: programmatic dependent launch.)
+
+        last CTA of the one before ends; CTAs begin   ->   CTAs begin as others end, and wait
+
+        Meanwhile they ask for their first weights to be brought to L2, which changes no value;
+        everything is read and written after the wait. For the stream and pipelines with
+        warpgroups, on sm_90 and later.
+        """
+        self._set("launch", Launch(bool(dependent)))
+
     def finish(self) -> Schedule:
         """The recorded value. Raises `ScheduleError` for a directive that is missing."""
         for directive in REQUIRED:
@@ -309,6 +322,8 @@ class Directives:
                 )
         get = self._values.get
         tile, pipeline = cast(Tile, get("tile")), cast(Pipeline, get("pipeline"))
+        named = [(kind.__name__.lower(), kind) for kind in OPTIONAL]
+        optional: dict[str, Any] = {name: get(name, kind()) for name, kind in named}
         return Schedule(
             name=self._name,
             algorithm=self._algorithm.name,
@@ -323,12 +338,7 @@ class Directives:
                 weight="registers" if get("stationary.weight.data") else "shared",
             ),
             pipeline=pipeline,
-            raster=cast(Raster, get("raster", Raster())),
-            resident=cast(Resident, get("resident", Resident())),
-            overlap=cast(Overlap, get("overlap", Overlap())),
-            cluster=cast(Cluster, get("cluster", Cluster())),
-            epilogue=cast(Epilogue, get("epilogue", Epilogue())),
-            split=cast(Split, get("split", Split())),
+            **optional,
             where=tuple(self._where.items()),
         )
 

@@ -133,6 +133,15 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
+class Launch:
+    """How a launch follows the one before it in its stream: `dependent`, it begins while that one
+    ends, and waits for it before it reads or writes anything.
+    """
+
+    dependent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """One kernel's how. `where` tells which line wrote a directive and takes no part in equality.
 
@@ -155,6 +164,7 @@ class Schedule:
     cluster: Cluster = field(default=Cluster(), metadata=LATER)
     epilogue: Epilogue = field(default=Epilogue(), metadata=LATER)
     split: Split = field(default=Split(), metadata=LATER)
+    launch: Launch = field(default=Launch(), metadata=LATER)
     where: tuple[tuple[str, Where], ...] = field(default=(), compare=False, repr=False)
 
     def place_of(self, directive: str) -> Where | None:

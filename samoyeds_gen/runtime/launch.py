@@ -31,6 +31,8 @@ Extent = int | tuple[int, ...]
 """A number of blocks or threads: x, or up to three of (x, y, z)."""
 
 _Function = driver.CUfunction_attribute
+_Attribute = driver.CUlaunchAttributeID
+_AWAITS_LAUNCH = "griddepcontrol.wait"  # in the PTX of a kernel that may begin early
 _SUCCESS = driver.CUresult.CUDA_SUCCESS
 _GRID_LIMITS = (2**31 - 1, 65535, 65535)  # CUDA C++ programming guide, "Compute Capabilities"
 _WITHOUT_OPT_IN = 48 * 1024
@@ -66,7 +68,8 @@ class LoadedKernel:
     """A kernel on one device, ready to launch from any thread; made by `load`.
 
     `max_threads` per block follows from its launch bounds and registers; `static_shared` and
-    `shared_bytes` (dynamic) are bytes per block; `signature` lists the parameters.
+    `shared_bytes` (dynamic) are bytes per block; `signature` lists the parameters. A `dependent`
+    kernel waits for the launch before it by itself, so that it may begin while that one ends.
     """
 
     __slots__ = (
@@ -75,6 +78,7 @@ class LoadedKernel:
         "_function",
         "_library",
         "cluster",
+        "dependent",
         "device",
         "max_threads",
         "shared_bytes",
@@ -90,6 +94,8 @@ class LoadedKernel:
         device: Device,
         shared_bytes: int,
         cluster: tuple[int, int, int],
+        *,
+        dependent: bool,
     ) -> None:
         self._library = library
         self._context = int(primary_context(device.ordinal))
@@ -99,6 +105,7 @@ class LoadedKernel:
         self.device = device
         self.shared_bytes = shared_bytes
         self.cluster = cluster
+        self.dependent = dependent
         self.max_threads = self._attribute(_Function.CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK)
         self.static_shared = self._attribute(_Function.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES)
 
@@ -259,14 +266,18 @@ class _Frame:
         self.extents: tuple[Extent, Extent] | None = None
         self.config = driver.CUlaunchConfig()
         self.config.sharedMemBytes = kernel.shared_bytes
+        attributes = []
         if kernel.cluster != (1, 1, 1):
-            attribute = driver.CUlaunchAttribute()
-            attribute.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
-            value = attribute.value
+            value = driver.CUlaunchAttributeValue()
             value.clusterDim.x, value.clusterDim.y, value.clusterDim.z = kernel.cluster
-            attribute.value = value
-            self.config.attrs = [attribute]
-            self.config.numAttrs = 1
+            attributes.append(_attribute(_Attribute.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, value))
+        if kernel.dependent:
+            value = driver.CUlaunchAttributeValue()
+            value.programmaticStreamSerializationAllowed = 1
+            kind = _Attribute.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+            attributes.append(_attribute(kind, value))
+        self.config.attrs = attributes
+        self.config.numAttrs = len(attributes)
 
     def resize(self, kernel: LoadedKernel, grid: Extent, threads: Extent) -> None:
         blocks, lanes = _three(grid), _three(threads)
@@ -275,6 +286,14 @@ class _Frame:
         config.gridDimX, config.gridDimY, config.gridDimZ = blocks
         config.blockDimX, config.blockDimY, config.blockDimZ = lanes
         self.extents = (grid, threads)
+
+
+def _attribute(
+    kind: driver.CUlaunchAttributeID, value: driver.CUlaunchAttributeValue
+) -> driver.CUlaunchAttribute:
+    attribute = driver.CUlaunchAttribute()
+    attribute.id, attribute.value = kind, value
+    return attribute
 
 
 def _load(
@@ -293,7 +312,10 @@ def _load(
         kernel = call(
             driver.cuLibraryGetKernel, library, entry.encode(), doing=f"looking up kernel {entry}"
         )
-        loaded = LoadedKernel(library, kernel, signature, device, shared_bytes, cluster)
+        dependent = _AWAITS_LAUNCH in build.ptx
+        loaded = LoadedKernel(
+            library, kernel, signature, device, shared_bytes, cluster, dependent=dependent
+        )
         _opt_in(loaded, kernel)
     return loaded
 

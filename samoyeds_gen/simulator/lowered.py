@@ -31,7 +31,8 @@ class Lowered:
     """A kernel ready to run: blocks, register types and memory layout.
 
     `watched` are the registers that asynchronous work may hold, `proxies` says that there is such
-    work on shared memory, `single_lanes` that lanes synchronise one by one. `cluster` and
+    work on shared memory, `single_lanes` that lanes synchronise one by one, `dependent` that they
+    wait for the launch before (griddepcontrol.wait). `cluster` and
     `register_limit` are the kernel's own directives, None where it has none.
     """
 
@@ -48,6 +49,7 @@ class Lowered:
     watched: Watched
     proxies: bool
     single_lanes: bool
+    dependent: bool
     cluster: int | None
     register_limit: int | None
 

@@ -79,7 +79,7 @@ class Lowering:
         self.storage: list[DType] = []
         self.specials: list[tuple[int, str]] = []
         self.granule = self.global_granule = 16
-        self.proxies = self.single_lanes = False
+        self.proxies = self.single_lanes = self.dependent = False
         self.watched: dict[str, int] = {}
         self.function = function
         self.places: dict[str, tuple[str, int]] = {}
@@ -161,6 +161,7 @@ class Lowering:
             Watched(tuple(self.watched), slots),
             self.proxies,
             self.single_lanes,
+            self.dependent,
             self.function.cluster,
             self.function.register_limit,
         )

@@ -103,6 +103,8 @@ class Machine:
         self._make_agents()
         self.regs: list[Array] = self.kernel.fresh_registers(self)
         self.born = self.live = self.thread_of < launch.threads
+        # Lanes that the launch before may still run beside, of kernels that wait for it.
+        self.early = np.ones(self.lanes, bool) if self.kernel.dependent else None
         self.visits = [0] * len(self.kernel.blocks)
         self.ready = {0: self.live}
         self.blocks_run = 0
@@ -187,6 +189,13 @@ class Machine:
         full = np.zeros((self.lanes >> 5, 32), values.dtype)
         full[warps] = values.reshape(-1, 32)
         return full.reshape(-1)
+
+    def refuse_early(self, lanes: Array, site: Site) -> None:
+        """Global memory belongs to the launch before until a lane has waited for it."""
+        if self.early is not None and self.early[lanes].any():
+            lane = int(lanes[np.flatnonzero(self.early[lanes])[0]])
+            what = "global memory before griddepcontrol.wait, beside the launch before"
+            raise self.fault("race", what, site, lane)
 
     def go(self, block: int, mask: Array) -> None:
         """Let the lanes of `mask` run next at `block`."""

@@ -97,6 +97,7 @@ class GlobalSpace:
         Addresses are int64. Yields buffer, the positions that lie in it (None for all), and byte
         offsets (int64).
         """
+        m.refuse_early(lanes, site)
         slots = addresses >> BUFFER_SHIFT
         first = int(slots[0])
         if (slots == slots[0]).all():

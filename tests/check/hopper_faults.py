@@ -20,6 +20,7 @@ from samoyeds_gen.language.layouts import swizzle_for_row
 from samoyeds_gen.language.schedule import (
     Cluster,
     Epilogue,
+    Launch,
     Overlap,
     Split,
     Stationary,
@@ -52,6 +53,7 @@ def smallest(
     by: str = "warp",
     matrices: int = 1,
     group: int | None = None,
+    early: bool = False,
     **problem,
 ) -> Subject:
     """A kernel of two consumers with the smallest tile and a ring of two.
@@ -74,6 +76,7 @@ def smallest(
         split=Split(pieces),
         epilogue=Epilogue(slices, by),
         raster=replace(base.raster, group=group or (1 if fragments else base.raster.group)),
+        launch=Launch(early),
     )
     return Subject(schedule, made, target_named("sm_90a"))
 
@@ -91,6 +94,7 @@ SUBJECTS = {
     "shared": smallest("expand", Format(1, 1, 32), n=24, by="warpgroup"),
     "pairs": smallest("prefix", Format(1, 2, 64), n=32, by="warpgroup", bias=True, scale=True),
     "skew": smallest("prefix", Format(1, 2, 64), skew=1),
+    "early": smallest("prefix", Format(1, 2, 64), early=True, bias=True),
 }
 
 FULL = "mbarrier_wait(full(), phase);"
@@ -119,6 +123,11 @@ LAST_MEETING = "    cluster_sync();\n    return;"
 CLUSTER_END = " or arrive at its barriers.\n  cluster_sync();\n"
 
 FAULTS = (
+    # The launch before.
+    Fault("consumers do not wait for the launch before", "  await_launch();\n",
+          "  if (warpgroup == kConsumers) await_launch();\n", (RACE,), "early"),
+    Fault("producer does not wait for the launch before", "  await_launch();\n",
+          "  if (warpgroup < kConsumers) await_launch();\n", (RACE,), "early"),
     # The ring's barriers.
     Fault("producer waits for the wrong parity", EMPTY, EMPTY.replace(" ^ 1", ""), (STUCK,)),
     Fault("consumer waits for the wrong parity", FULL, FULL.replace("phase", "phase ^ 1"),

@@ -8,12 +8,14 @@ from samoyeds_gen.check import Subject
 from samoyeds_gen.compiler.stream.geometry import tile_step
 from samoyeds_gen.formats import Format
 from samoyeds_gen.language import load_schedule, make_ssmm, target_named
-from samoyeds_gen.language.schedule import Split, Stationary, Tile, Warps
+from samoyeds_gen.language.schedule import Launch, Split, Stationary, Tile, Warps
 
 TICKET = "ticket left"
 
 
-def _subject(fold: str, format: Format, *, split: int, chunks: int = 3, groups: int = 2) -> Subject:
+def _subject(
+    fold: str, format: Format, *, split: int, chunks: int = 3, groups: int = 2, early: bool = False
+) -> Subject:
     """Few warps with the smallest tile, two groups in flight, selection and epilogue."""
     made = make_ssmm(format, "bfloat16", index="int32", bias=True, scale=True)
     base = load_schedule("decode_sm80", format, made.dtype)
@@ -23,15 +25,18 @@ def _subject(fold: str, format: Format, *, split: int, chunks: int = 3, groups: 
         stationary=Stationary(fold),
         pipeline=replace(base.pipeline, stages=8, fragments=chunks),
         split=Split(split),
+        launch=Launch(early),
     )
     tile = Tile(tile_step(schedule, made), 16, 256 * groups)
-    return Subject(replace(schedule, tile=tile), made, target_named("sm_80"))
+    target = target_named("sm_90a" if early else "sm_80")
+    return Subject(replace(schedule, tile=tile), made, target)
 
 
 STREAM_SUBJECTS = {
     "stream prefix": _subject("prefix", Format(1, 2, 32), split=2),
     "stream expand": _subject("expand", Format(2, 4, 16), split=1),
     "stream bands": _subject("expand", Format(3, 7, 48), split=1),
+    "stream early": _subject("prefix", Format(1, 2, 32), split=2, early=True),
     "stream turns": _subject("prefix", Format(1, 2, 64), split=3, chunks=1, groups=4),
 }
 
@@ -50,7 +55,17 @@ VISIBLE = "    // Every warp's sums of this slice are visible.\n    __syncthread
 FENCES = "    fence_gpu();\n    const unsigned ticket"
 AFTER = "    fence_gpu();\n    *last ="
 
+LOADS = (
+    "#pragma unroll\n"
+    "  for (int slot = 0; slot < kGroups; ++slot) load_group(slot, group + slot * kWarpsK);\n"
+)
+
 STREAM_FAULTS = (
+    # The launch before.
+    fault("weights read beside the launch before", "  await_launch();\n\n" + LOADS,
+          LOADS + "  await_launch();\n\n", (RACE,), "early"),
+    fault("one warp alone waits for the launch before", "  await_launch();\n\n",
+          "  if (threadIdx.x < 32) await_launch();\n\n", (RACE,), "early"),
     # Tokens in shared memory.
     fault("stream wait left out", "    cp_async_wait_1();\n\n" + NEXT_CHUNK, NEXT_CHUNK, (EARLY,)),
     fault("stream wait one short", "cp.async.wait_group 1;", "cp.async.wait_group 2;", (EARLY,)),

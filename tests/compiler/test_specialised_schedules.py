@@ -160,10 +160,11 @@ def test_announced_bytes_are_those_of_the_copies(subject):
     text = emit(plan)
     tokens = "" if problem.index else " + kTokenStage"
     stored = "kWeightStage + " if weight else ""
-    assert f"mbarrier_expect(full(), {stored}kConsumers * kWordBytes{tokens});" in text
+    groups = "kConsumers" if g.matrices == 1 else "kConsumers * kMatrices"
+    assert f"mbarrier_expect(full(), {stored}{groups} * kWordBytes{tokens});" in text
     boxed = 0 if problem.index else named["kTokenStage"]
     written = named.get("kWeightStage", 0)
-    assert expect.bytes == written + g.consumers * named["kWordBytes"] + boxed
+    assert expect.bytes == written + g.groups * named["kWordBytes"] + boxed
 
 
 @given(subjects)

@@ -33,6 +33,7 @@ from samoyeds_gen.language.dtypes import OUTPUT_TYPES
 from samoyeds_gen.language.schedule import (
     Cluster,
     Epilogue,
+    Launch,
     Layout,
     Pack,
     Split,
@@ -241,6 +242,18 @@ def ring_experts():
             yield emit(compile_plan(replace(base, stationary=Stationary(fold)), made))
 
 
+def dependent_kernels():
+    """Kernels of both pipelines that begin while the launch before them ends."""
+    for name, format in (
+        ("decode_sm80", Format(1, 2, 64)),
+        ("ssmm_sm90", Format(1, 2, 64)),
+        ("ssmm_sm90", Format(4, 8, 32)),
+    ):
+        made = make_ssmm(format, "bfloat16")
+        schedule = replace(load_schedule(name, format, made.dtype), launch=Launch(dependent=True))
+        yield emit(compile_plan(schedule, made, target_named("sm_90a")))
+
+
 def routing_kernels():
     """Routing kernels that contain, together, all that their templates say."""
     target = target_named("sm_80")
@@ -268,7 +281,7 @@ def test_no_warpgroup_kernel_hides_code_in_a_cpp_template():
 
 def test_every_macro_is_used():
     """A macro that no kernel of a covering set contains is dead."""
-    kernels = (*warpgroup_kernels(), *ring_experts(), *routing_kernels())
+    kernels = (*warpgroup_kernels(), *ring_experts(), *dependent_kernels(), *routing_kernels())
     lines = {line.strip() for kernel in kernels for line in kernel.splitlines()}
     for factors, text_of in ((FACTORS, emitted), (STREAM_FACTORS, streamed)):
         rows = covering(factors, legal=lambda row, text_of=text_of: text_of(row) is not None)

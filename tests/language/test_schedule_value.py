@@ -14,6 +14,7 @@ from samoyeds_gen.errors import ScheduleError, Where
 from samoyeds_gen.language.schedule import (
     Cluster,
     Epilogue,
+    Launch,
     Layout,
     Overlap,
     Pack,
@@ -64,6 +65,7 @@ CHANGES = [
     {"warps": Warps(4, 2, 2)},
     {"pack": Pack(data="fragment")},
     {"split": Split(2)},
+    {"launch": Launch(dependent=True)},
 ]
 
 drawn = (drawn_subjects("ssmm_sm80") | drawn_subjects("decode_sm80")).map(

@@ -131,6 +131,23 @@ def test_rows_without_an_effect():
     assert report.counters.opcodes["fence.proxy.async"] == 2
 
 
+@pytest.mark.parametrize(
+    "access",
+    ["ld.global.b32 %r0, [%p];", "st.global.b32 [%p], %r0;", "atom.global.add.u32 %r1, [%p], 1;"],
+)
+@pytest.mark.parametrize("waits", ["", "@%q griddepcontrol.wait;"])
+def test_memory_belongs_to_the_launch_before_until_it_is_waited_for(access, waits):
+    """Each lane waits for itself; without a wait there is nothing that a kernel begins beside."""
+    before = f"mov.u32 %r0, 1; {waits} {access} griddepcontrol.wait;"
+    with pytest.raises(SimulationFault, match=r"before griddepcontrol\.wait") as caught:
+        launch_ptx(kernel(before), "k", written(np.zeros(1, np.uint32)))
+    assert (caught.value.kind, caught.value.thread) == ("race", 1 if waits else 0)
+    after = before.replace("griddepcontrol.wait;", "").replace("@%q", "")
+    for body in (after, f"griddepcontrol.wait; {after}"):
+        report = launch_ptx(kernel(body), "k", written(np.zeros(1, np.uint32)), races=False)
+        assert report.counters.opcodes
+
+
 def test_elect_chooses_the_first_member():
     body = "elect.sync %r0|%e, 0xfffffff0; selp.u32 %r1, 1, 0, %e; mov.u32 %r2, %r1;"
     text = (

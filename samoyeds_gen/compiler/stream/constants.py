@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from samoyeds_gen.compiler.ops import Op, Wait
-from samoyeds_gen.compiler.plan import Constant, ConstantGroup, Wrapper
+from samoyeds_gen.compiler.plan import DEPENDENT_LAUNCH, Constant, ConstantGroup, Wrapper
 from samoyeds_gen.compiler.stream.geometry import (
     FRAGMENT_TOKENS,
     GROUP_COLUMNS,
@@ -126,4 +126,5 @@ def _wrappers(plan: StreamPlan) -> tuple[Wrapper, ...]:
         Wrapper("ldmatrix_x4"),
         Wrapper(plan.atom.name),
         *((Wrapper("ldg_l2_16b"), Wrapper("fence_gpu")) if split else ()),
+        *(Wrapper(name) for name in DEPENDENT_LAUNCH if plan.schedule.launch.dependent),
     )

@@ -94,7 +94,9 @@ def _setup(plan: StreamPlan) -> tuple[Op, ...]:
 def _prologue(plan: StreamPlan) -> tuple[Op, ...]:
     g = plan.geometry
     named = Barrier("barrier", reason="The token rows are visible to every warp.")
+    early = State("begin early, wait for the launch before", name="begin_early")
     return (
+        *((early,) if plan.schedule.launch.dependent else ()),
         LoadGroup(f"load the first {g.groups} groups of every warp", first=True),
         *((NameRows("look up token rows"), named) if plan.problem.index else ()),
         *(

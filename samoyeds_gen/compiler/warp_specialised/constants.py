@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from samoyeds_gen.compiler.plan import Constant, ConstantGroup, Wrapper
+from samoyeds_gen.compiler.plan import DEPENDENT_LAUNCH, Constant, ConstantGroup, Wrapper
 from samoyeds_gen.compiler.warp_specialised.geometry import (
     BOX_COLUMNS,
     MAX_EXPERTS,
@@ -30,10 +30,11 @@ def _format(plan: SpecialisedPlan) -> ConstantGroup:
     columns = ("kFormatV", f.v, "dense columns a block")
     if f.plain:
         return _group("Format: every row is kept, 2:4 sparse inside", columns)
+    # Fragments are not found by their rows.
+    rows = (("kFormatN", f.n, "kept sub-rows a block"), ("kFormatM", f.m, "output rows a block"))
     return _group(
         "Format: N of every M sub-rows of V columns are kept, 2:4 sparse inside",
-        ("kFormatN", f.n, "kept sub-rows a block"),
-        ("kFormatM", f.m, "output rows a block"),
+        *(() if plan.geometry.fragment_buffers else rows),
         columns,
     )
 
@@ -183,8 +184,9 @@ def _wrappers(plan: SpecialisedPlan) -> tuple[Wrapper, ...]:
     g = plan.geometry
     ops = (*plan.loop, *plan.epilogue)
     waits = sorted({op.pending for op in ops if isinstance(op, AwaitMatrix)})
-    names = ["mbarrier_init", "mbarrier_expect", "mbarrier_wait", "tma_box", "bulk_load"]
-    names += ["registers"]
+    names = ["mbarrier_init", "mbarrier_expect", "mbarrier_wait", "bulk_load", "registers"]
+    if not g.fragment_buffers or not (g.gathered or g.cluster > 1):
+        names.insert(3, "tma_box")
     if g.cluster == 1:
         names.append("mbarrier_arrive")
     if g.cluster > 1:
@@ -204,6 +206,8 @@ def _wrappers(plan: SpecialisedPlan) -> tuple[Wrapper, ...]:
     names += ["descriptor", "wgmma_fence", "wgmma_commit"]
     if plan.schedule.overlap.ahead:
         names += ["keep", "keep_fragments"] if g.fragment_buffers else ["keep"]
+    if plan.schedule.launch.dependent:
+        names += [*DEPENDENT_LAUNCH, *(() if g.fragment_buffers else ("prefetch_box",))]
     atom = "wgmma_sp_registers" if g.weight_registers else "wgmma_sp_shared"
     return (
         *(Wrapper(name) for name in names),

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from samoyeds_gen.compiler.ops import Op
-from samoyeds_gen.compiler.plan import Wrapper
+from samoyeds_gen.compiler.plan import DEPENDENT_LAUNCH, Wrapper
 from samoyeds_gen.compiler.text import KernelText, Macros, Swizzled, swizzled
 from samoyeds_gen.compiler.warp_specialised.geometry import SpecialisedPlan, stored_by_matrices
 from samoyeds_gen.compiler.warp_specialised.ops import Issue, MatrixStep, SendParts, StoreSlices
@@ -12,7 +12,8 @@ from samoyeds_gen.language.dtypes import FLOAT32
 ROWS = ("_epilogue.cuh.jinja",)
 OPERANDS_A_LINE = 8
 PTX = ("_ptx.cuh.jinja", "_specialised_ptx.cuh.jinja")
-PLAIN = ("cp_async_16b", "ldmatrix_x4", "ldg_stream_16b")  # wrappers that need nothing of the plan
+PLAIN = ("cp_async_16b", "ldmatrix_x4", "ldg_stream_16b", *DEPENDENT_LAUNCH)
+"""Wrappers that need nothing of the plan."""
 
 _LAST_OF_BLOCK = "if (tile_k % kTilesPerBlock == kTilesPerBlock - 1) "
 

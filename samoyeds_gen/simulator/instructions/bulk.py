@@ -239,6 +239,7 @@ def _read_global(
     m: "Machine", found: BoundMap, place: tuple[int, ...], lane: int, site: int
 ) -> None:
     """Count a box's sectors, and check that its bytes were written and by whom."""
+    m.refuse_early(np.array([lane]), m.site(site))
     starts, width = found.rows(place)
     m.counters.rows("cp.async.bulk.tensor", starts, width)
     if len(starts) and (found.buffer.written is not None or found.buffer.shadow is not None):

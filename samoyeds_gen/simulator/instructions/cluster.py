@@ -54,6 +54,17 @@ def _wait(lowering: "Lowering", instruction: Instruction, modifiers: Modifiers) 
     return lambda m: m.cluster_barriers.wait(m, following, site)
 
 
+def _await_launch(lowering: "Lowering", instruction: Instruction, modifiers: Modifiers) -> Step:
+    """From here on the launch before has ended: global memory may be read and written."""
+    lowering.dependent = True
+
+    def run(m: "Machine") -> None:
+        assert m.early is not None
+        m.early[m.indices] = False
+
+    return run
+
+
 def _set_registers(lowering: "Lowering", instruction: Instruction, modifiers: Modifiers) -> Step:
     (count,) = instruction.operands
     if not isinstance(count, Immediate) or not _FEWEST <= count.value <= LARGEST:
@@ -94,7 +105,8 @@ ROWS = (
     row(
         "barrier.cluster.wait[.acquire][.aligned]", _wait, family="barrier.cluster.wait", ends=True
     ),
-    row("griddepcontrol.<act:launch_dependents|wait>", nothing),
+    row("griddepcontrol.launch_dependents", nothing),
+    row("griddepcontrol.wait", _await_launch),
     row("setmaxnreg.<way:inc|dec>.sync.aligned.u32", _set_registers, ends=True),
     row(
         "fence.proxy.async[.shared::<where:cta|cluster>]", _proxy_fence, family="fence.proxy.async"
