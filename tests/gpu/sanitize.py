@@ -24,6 +24,7 @@ from samoyeds_gen.language import load_schedule, make_ssmm
 from samoyeds_gen.language.schedule import (
     Cluster,
     Epilogue,
+    Launch,
     Layout,
     Overlap,
     Pack,
@@ -55,7 +56,8 @@ GOOD = ("ERROR SUMMARY: 0 errors", "RACECHECK SUMMARY: 0 hazards")
 
 def directed(folder: Path) -> list[tuple[str, str]]:
     """Schedule files with directives that shipped ones lack: CTAs that split k, and share tokens,
-    in a cluster; slices of warpgroups; two matrices a warpgroup; matrix work that runs on.
+    in a cluster; slices of warpgroups; two matrices a warpgroup; matrix work that runs on; a launch
+    that begins early.
     """
     made = []
     for name, form, m, changes in (
@@ -65,6 +67,7 @@ def directed(folder: Path) -> list[tuple[str, str]]:
         ("ahead", Format(1, 1, 32), 128, {"overlap": Overlap(ahead=True)}),
         ("tall", Format(1, 1, 32), 256, {"epilogue": Epilogue(16, "warpgroup")}),
         ("expanded", Format(4, 8, 32), 256, {"epilogue": Epilogue(16, "warpgroup")}),
+        ("early", Format(1, 2, 128), 256, {"launch": Launch(dependent=True)}),
         ("streamed", Format(1, 1, 32), 128, {"overlap": Overlap(ahead=True), **STREAMED}),
     ):
         base = replace(load_schedule("ssmm_sm90", form, make_ssmm(form, "bf16").dtype), where=())
