@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from samoyeds_gen.compiler.folds import plan_fold
 from samoyeds_gen.formats import gate_block
-from samoyeds_gen.language.atoms import CP_ASYNC_16B, copy_atom_named, matrix_atom_named
+from samoyeds_gen.language.atoms import copy_atom_named, matrix_atom_named
 from samoyeds_gen.language.kernels import ALGORITHMS, Ssmm
 from samoyeds_gen.language.schedule import (
     Cluster,
@@ -124,22 +124,13 @@ def target_order(case: Case) -> Violation | None:
 
 def launch_dependent(case: Case) -> Violation | None:
     """CTAs that begin early wait for the launch before, which takes instructions of sm_90."""
-    if not case.schedule.launch.dependent:
+    if not case.schedule.launch.dependent or case.target.capability >= DEPENDENT_FROM:
         return None
-    if case.target.capability < DEPENDENT_FROM:
-        return Violation(
-            f"launch dependent=True needs sm_{DEPENDENT_FROM}, the target is {case.target.name}",
-            "leave it out, or choose a later target",
-            "launch",
-        )
-    if case.schedule.pipeline.copy == CP_ASYNC_16B.name or case.problem.grouped:
-        what = "experts" if case.problem.grouped else "the cp.async ring"
-        return Violation(
-            f"launch dependent=True is for single products by stream or warpgroups, not {what}",
-            "leave it out",
-            "launch",
-        )
-    return None
+    return Violation(
+        f"launch dependent=True needs sm_{DEPENDENT_FROM}, the target is {case.target.name}",
+        "leave it out, or choose a later target",
+        "launch",
+    )
 
 
 def atom_target(case: Case) -> Violation | None:

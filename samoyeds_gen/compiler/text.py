@@ -57,11 +57,6 @@ class KernelText:
         """A comma behind every parameter but the last."""
         return "" if parameter is self.plan.parameters[-1] else ","
 
-    @property
-    def dependent(self) -> bool:
-        """Whether the kernel begins while the launch before it ends."""
-        return self.plan.schedule.launch.dependent
-
     def macro(self, name: str) -> Callable[..., str]:
         """The macro of this name, from whichever operation template has it."""
         return self._macros(name, self.operations)

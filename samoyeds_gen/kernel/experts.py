@@ -42,17 +42,25 @@ class ExpertsCall(PreparedCall):
     ) -> None:
         self._keep = keep
         (gate, up), (down, lower) = experts
-        self._experts = order.shapes["offsets"][0] - (1 if lone is None else 2)
-        hidden = lower.shape[0] // self._experts
+        stack = order.shapes["offsets"][0] - (1 if lone is None else 2)
+        hidden = lower.shape[0] // stack
         super().__init__(device, up.dtype, (tokens, hidden), like="x")
         choices = order.shapes["slots"][1]
-        self._slots = tokens * choices
-        stacked = self._slots if lone is None else self._slots - tokens
+        slots = tokens * choices
+        stacked = slots if lone is None else slots - tokens
         self._route(order, dict(numbers))
-        self._product(gate, up, "x", "wide", tokens, stacked, target)
-        # Rows are as wide as tokens packed for the other product, which are read by then.
-        self._arrays.add("rows", self._slots * hidden, up.dtype, over="packed")
-        self._product(down, lower, "wide", "rows", stacked, stacked, target)
+        source, count = "x", tokens
+        if gate.gathers_before:
+            source, count = "packed", stacked
+            self._arrays.add("packed", slots * hidden, up.dtype)
+            self._pick(target, up.dtype, 1, stacked, hidden, ("x", "selection", "packed"))
+        features = _features(gate, up.shape[0] // stack)
+        self._arrays.add("wide", stacked * features, up.dtype)
+        # Rows are as wide as the packed tokens, which are read by then.
+        self._arrays.add("rows", slots * hidden, up.dtype, over="packed")
+        several = {"experts": stack, "rows": stacked}
+        self._multiply(gate, up, source, "wide", count=count, **several)
+        self._multiply(down, lower, "wide", "rows", count=stacked, **several)
         if lone is not None:
             self._add_lone(lone, tokens, stacked, ends)
         names = ("rows", "slots", "out")
@@ -74,26 +82,6 @@ class ExpertsCall(PreparedCall):
             self._stages.append(
                 Stage(built.loaded(self._device), launch.blocks, built.plan.threads, arguments)
             )
-
-    def _product(
-        self,
-        kernel: GroupedKernel,
-        w: SparseWeight,
-        tokens: str,
-        out: str,
-        count: int,
-        rows: int,
-        target: Target,
-    ) -> None:
-        """A grouped product of `rows` output rows, and its gather before it."""
-        m, k = w.shape[0] // self._experts, w.shape[1]
-        if kernel.gathers_before:
-            self._arrays.add("packed", self._slots * k, w.dtype)
-            self._pick(target, w.dtype, 1, rows, k, (tokens, "selection", "packed"))
-            tokens, count = "packed", rows
-        if out == "wide":
-            self._arrays.add(out, rows * _features(kernel, m), w.dtype)
-        self._multiply(kernel, w, tokens, out, experts=self._experts, count=count, rows=rows)
 
     def _add_lone(self, lone: Products, tokens: int, first: int, ends: int) -> None:
         """The products of the lone expert, whose rows come from the `first` slot on."""

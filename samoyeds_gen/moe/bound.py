@@ -4,6 +4,7 @@ Decides the error model of a layer call: rounding of the inputs, float32 sums, t
 rounding of the intermediate, of each expert's output and of their sum to the weights' type.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,10 @@ UNITS = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
 
 SMALLEST = {"bfloat16": 2.0**-134, "float16": 2.0**-25}
 """Half of their smallest positive values."""
+
+
+Dense = tuple[Array | None, Array, Array]
+"""Gate, if there is one, up and down of an MLP, decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +58,7 @@ def experts_with_bound(
     total = torch.zeros_like(x)
     bound = torch.zeros_like(x)
     magnitude = torch.zeros_like(x)
-    stacked = experts.count + experts.shared
-    for expert in range(stacked + (lone is not None)):
-        layer = experts if lone is None or expert < stacked else lone
+    for expert, (layer, dense) in enumerate(_mlps(experts, lone)):
         if expert < experts.count:
             row, place = (chosen == expert).nonzero(as_tuple=True)
             scale = weights[row, place].to(torch.float64)
@@ -65,7 +68,6 @@ def experts_with_bound(
             scale = given.flatten().to(torch.float64)
         if not len(row):
             continue
-        dense = experts.dense(expert) if isinstance(layer, SparseExperts) else layer.dense()
         part = _mlp(layer, dense, x[row], error[row], scale[:, None])
         total.index_add_(0, row, part.value)
         bound.index_add_(0, row, part.bound)
@@ -81,6 +83,16 @@ def mlp_with_bound(mlp: SparseMLP, tokens: Array) -> Bounded:
     return _mlp(mlp, mlp.dense(), x, error, None)
 
 
+def _mlps(
+    experts: SparseExperts, lone: SparseMLP | None
+) -> Iterator[tuple[SparseExperts | SparseMLP, Dense]]:
+    """Every MLP of a call and its weights, decoded one by one, shared ones last."""
+    for expert in range(experts.count + experts.shared):
+        yield experts, experts.dense(expert)
+    if lone is not None:
+        yield lone, lone.dense()
+
+
 def _rounded_input(tokens: Array, dtype: str) -> tuple[Array, Array]:
     """The input in float64, and how far its rounding to the weights' type may be from it."""
     x = tokens.to(torch.float64)
@@ -91,7 +103,7 @@ def _rounded_input(tokens: Array, dtype: str) -> tuple[Array, Array]:
 
 def _mlp(
     layer: SparseExperts | SparseMLP,
-    dense: tuple[Array | None, Array, Array],
+    dense: Dense,
     x: Array,
     error: Array,
     scale: Array | None,

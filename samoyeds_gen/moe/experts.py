@@ -213,7 +213,7 @@ class SparseExperts(KeepsTypes):
         again = self._again
         if again is None:
             return None
-        weights = both_weights(self) if lone is None else both_weights(self) + both_weights(lone)
+        weights = both_weights(self) + (() if lone is None else both_weights(lone))
         return again((tokens, *given), rule, weights)
 
     def _layer(self, rule: Routing, rows: Array, given: Given, lone: SparseMLP | None) -> Array:
@@ -226,7 +226,7 @@ class SparseExperts(KeepsTypes):
         more = None if lone is None else both_weights(lone)
         found = backend.layer(Work(rule, rows, given, *weights, self.activation, self.gated, more))
         asked = None if given.logits is None else rule
-        again = Again(found, (rows, *given), asked, weights if more is None else weights + more)
+        again = Again(found, (rows, *given), asked, weights + (more or ()))
         self._again = again if again.whole else None
         return found.make()
 

@@ -28,7 +28,7 @@ steps = (
         Step, drawn_routings(most=512), st.sampled_from(KINDS), st.sampled_from(OUTPUT_TYPES),
         st.sampled_from(["int32", "int64"]), st.sampled_from([None, *OUTPUT_TYPES]),
     )
-    .filter(lambda step: step.routing.shared or not step.gate)
+    .filter(lambda step: not step.gate or (step.routing.shared and not step.counts))
     .map(lambda step: lower_step(step, SM80))
 )  # fmt: skip
 combines = st.builds(

@@ -55,6 +55,17 @@ def whole_k(case: Case) -> Violation | None:
     )
 
 
+def launch_waits(case: Case) -> Violation | None:
+    """The ring has no wait of its own for the launch before."""
+    if not case.schedule.launch.dependent:
+        return None
+    return Violation(
+        "launch dependent=True is the stream's and warpgroups', the ring begins when it may",
+        "leave it out, or use copy=atoms.LDG_STREAM_16B or atoms.TMA",
+        "launch",
+    )
+
+
 def pack_data(case: Case) -> Violation | None:
     """The ring copies weight rows as they are stored."""
     if case.schedule.pack.data == "rows":
@@ -234,6 +245,7 @@ RULES: dict[str, Rule] = COMMON | {
     "weight-space": weight_space,
     "warp-matrix": warp_matrix,
     "whole-k": whole_k,
+    "launch-waits": launch_waits,
     "pack-data": pack_data,
     "tile-k": tile_k,
     "fold-format": fold_format,

@@ -133,8 +133,8 @@ def _functions(step: Step) -> tuple[str, ...]:
         names += ["choose"]
     else:
         names = [] if step.kind == "place" else [f"widen_{step.values.short}"]
-    if step.weighs:
-        names = list(dict.fromkeys((f"widen_{step.weighs.short}", *names)))
+    if step.gate:
+        names = list(dict.fromkeys((f"widen_{step.gate.short}", *names)))
     return (*names, *([] if step.counts else ["earlier"]))
 
 
@@ -145,8 +145,8 @@ def _types(step: Step) -> tuple[TypeName, ...]:
         types.append(_type("Logit", step.values))
     elif step.kind != "place":
         types += [TypeName("GivenExpert", index, step.index), _type("GivenWeight", step.values)]
-    if step.weighs:
-        types.append(_type("SharedWeight", step.weighs))
+    if step.gate:
+        types.append(_type("SharedWeight", step.gate))
     return tuple(types)
 
 
@@ -274,7 +274,7 @@ def _parameters(step: Step) -> tuple[Parameter, ...]:
     else:
         if step.kind == "place":
             add("const int* __restrict__ counts", "tokens of chunks and experts [chunks, kExperts]")
-        if step.weighs:
+        if step.gate:
             add("const SharedWeight* __restrict__ shared_weight", "of shared experts [tokens]")
         add("int* __restrict__ offsets", "first slot of each expert [kExperts + kShared + 1]")
         add("int* __restrict__ selection", "token of each slot [tokens * kChoices]")

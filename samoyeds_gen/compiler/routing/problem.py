@@ -19,8 +19,8 @@ class Step:
     Few tokens take one CTA: "route" chooses and sorts, "sort" only sorts. Many take two launches:
     "choose" or "count" leaves the counts of each chunk of tokens, and "place" sorts with them.
     `values` is the dtype of the logits (route, choose) or of the given weights (sort, count) and
-    `index` that of given experts; `gate` is the dtype of the weights of shared experts, None where
-    these are 1.
+    `index` that of given experts; `gate` is the dtype of the weights of shared experts (route,
+    sort, place), None where these are 1.
     """
 
     routing: Routing
@@ -43,11 +43,6 @@ class Step:
     def counts(self) -> bool:
         """Whether counts of chunks come out."""
         return self.kind in ("choose", "count")
-
-    @property
-    def weighs(self) -> DType | None:
-        """`gate`, where this kernel reads the weights of shared experts."""
-        return None if self.counts else self.gate
 
     @property
     def entry(self) -> str:

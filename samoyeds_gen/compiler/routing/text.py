@@ -58,7 +58,7 @@ class RoutingText:
         self.kept_weight = "kept_weight" if step.alone else "weights"
         self.chunk_before = " + before[at]" if step.kind == "place" else ""
         self.widen = f"widen_{step.values.short}"
-        gate = step.weighs
+        gate = step.gate
         self.shared_weight = f"widen_{gate.short}(shared_weight[token])" if gate else "1.0f"
 
     def separator(self, parameter: Parameter) -> str:

@@ -184,9 +184,10 @@ def _wrappers(plan: SpecialisedPlan) -> tuple[Wrapper, ...]:
     g = plan.geometry
     ops = (*plan.loop, *plan.epilogue)
     waits = sorted({op.pending for op in ops if isinstance(op, AwaitMatrix)})
-    names = ["mbarrier_init", "mbarrier_expect", "mbarrier_wait", "bulk_load", "registers"]
+    names = ["mbarrier_init", "mbarrier_expect", "mbarrier_wait"]
     if not g.fragment_buffers or not (g.gathered or g.cluster > 1):
-        names.insert(3, "tma_box")
+        names.append("tma_box")
+    names += ["bulk_load", "registers"]
     if g.cluster == 1:
         names.append("mbarrier_arrive")
     if g.cluster > 1:

@@ -223,7 +223,9 @@ def warpgroup_layout(case: Case) -> Violation | None:
 
 
 def grouped_alone(case: Case) -> Violation | None:
-    """Experts' tiles are dealt to single CTAs; a gate meets its up projection in one thread."""
+    """Experts' tiles are dealt to single CTAs, which begin when counts of tokens are there; a gate
+    meets its up projection in one thread.
+    """
     problem, schedule = case.problem, case.schedule
     if not (problem.grouped or problem.gated):
         return None
@@ -234,6 +236,12 @@ def grouped_alone(case: Case) -> Violation | None:
                 "leave it out",
                 name.split()[0],
             )
+    if schedule.launch.dependent:
+        return Violation(
+            "launch dependent=True, but which experts have tokens is what the launch before finds",
+            "leave it out",
+            "launch",
+        )
     return None
 
 

@@ -40,6 +40,7 @@ class SpecialisedText(KernelText):
         self._name_groups(plan)
         self.gathered, self.turns = g.gathered, plan.schedule.overlap.turns
         self.ahead, self.skewed = plan.schedule.overlap.ahead, plan.schedule.overlap.skew > 0
+        self.dependent = plan.schedule.launch.dependent
         self.stages_a_turn = 2 if self.ahead else 1
         self.full_count = "129" if g.gathered else "1"
         self.clustered, self.split = g.cluster > 1, g.split > 1
