@@ -276,8 +276,9 @@ class _Frame:
             value.programmaticStreamSerializationAllowed = 1
             kind = _Attribute.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
             attributes.append(_attribute(kind, value))
-        self.config.attrs = attributes
-        self.config.numAttrs = len(attributes)
+        if attributes:
+            self.config.attrs = attributes
+            self.config.numAttrs = len(attributes)
 
     def resize(self, kernel: LoadedKernel, grid: Extent, threads: Extent) -> None:
         blocks, lanes = _three(grid), _three(threads)
