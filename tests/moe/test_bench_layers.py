@@ -30,6 +30,8 @@ from samoyeds_gen.tune.layers.memory_rows import memory_rows
 from samoyeds_gen.tune.machines import machine_named
 from samoyeds_gen.tune.timing import Timed
 
+pytestmark = pytest.mark.torch
+
 TINY = LayerConfig("tiny", 64, 48, 5, 2)
 FORMATS = (Format(1, 2, 32), Format(1, 1, 32), Format(4, 8, 32))
 CPU = torch.device("cpu")

@@ -37,6 +37,8 @@ from samoyeds_gen.tune.layers.models import (
 from samoyeds_gen.tune.layers.run import run_layers
 from samoyeds_gen.tune.timing import Effort, Timed
 
+pytestmark = pytest.mark.torch
+
 FORMAT = Format(1, 2, 32)
 EXPERTS = LayerConfig("tiny", 64, 48, 6, 2)
 PLAIN = ModelLayer(EXPERTS, Routing(6, 2, "softmax_topk", True), 4, 4, 16, bias=True)

@@ -74,6 +74,7 @@ def no_driver(monkeypatch):
     )
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("tokens", [16, 128, 129, 1000, 16384])
 @pytest.mark.parametrize("name", ["mixtral-8x7b", "qwen1.5-moe", "qwen3-30b-a3b"])
 def test_our_formula_is_what_a_call_lays_out(no_driver, name, tokens):
@@ -86,9 +87,8 @@ def test_our_formula_is_what_a_call_lays_out(no_driver, name, tokens):
         SimpleNamespace(dtype="bfloat16", shape=(config.experts * m, k))
         for m, k in ((2 * config.inner, config.hidden), (config.hidden, config.inner))
     ]
-    call = experts_module.ExpertsCall(
-        order, SM90, Kernel(first), Kernel(down), *weights, tokens=tokens, numbers={}, device=0
-    )
+    products = tuple(zip((Kernel(first), Kernel(down)), weights, strict=True))
+    call = experts_module.ExpertsCall(order, SM90, products, tokens=tokens, numbers={}, device=0)
     held = call.workspace_bytes + 2 * tokens * config.hidden
     assert held == sparse_activation(config, tokens)
     arrays = call._arrays.offsets
