@@ -118,7 +118,7 @@ class Wrapper:
     pending: int = 0
 
 
-DEPENDENT_LAUNCH = ("launch_dependents", "await_launch", "prefetch_l2")
+DEPENDENT_LAUNCH = ("launch_dependents", "await_launch")
 """Macros of the wrappers of a kernel that begins while the launch before it ends."""
 
 

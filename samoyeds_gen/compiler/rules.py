@@ -123,8 +123,17 @@ def target_order(case: Case) -> Violation | None:
 
 
 def launch_dependent(case: Case) -> Violation | None:
-    """CTAs that begin early wait for the launch before, which takes instructions of sm_90."""
-    if not case.schedule.launch.dependent or case.target.capability >= DEPENDENT_FROM:
+    """CTAs that begin early wait for the launch before, which takes instructions of sm_90; those
+    that do not have no time to ask for weight in.
+    """
+    launch = case.schedule.launch
+    if launch.prefetch and not launch.dependent:
+        return Violation(
+            "launch prefetch=True asks for weight before the wait that dependent=True makes",
+            "add dependent=True, or leave it out",
+            "launch",
+        )
+    if not launch.dependent or case.target.capability >= DEPENDENT_FROM:
         return None
     return Violation(
         f"launch dependent=True needs sm_{DEPENDENT_FROM}, the target is {case.target.name}",

@@ -299,16 +299,16 @@ class Directives:
             )
         self._set("epilogue", Epilogue(self._positive("epilogue", "tokens", tokens), by))
 
-    def launch(self, *, dependent: bool) -> None:
+    def launch(self, *, dependent: bool, prefetch: bool = False) -> None:
         """Begin while the launch before still runs. (CUDA: programmatic dependent launch.)
 
         last CTA of the one before ends; CTAs begin   ->   CTAs begin as others end, and wait
 
-        Meanwhile they ask for their first weights to be brought to L2, which changes no value;
-        everything is read and written after the wait. For the stream and pipelines with
-        warpgroups, on sm_90 and later.
+        Everything is read and written after the wait. With `prefetch`, CTAs of a stream ask before
+        it for their first weights to be brought to L2, which changes no value. For the stream and
+        pipelines with warpgroups, on sm_90 and later.
         """
-        self._set("launch", Launch(bool(dependent)))
+        self._set("launch", Launch(bool(dependent), bool(prefetch)))
 
     def finish(self) -> Schedule:
         """The recorded value. Raises `ScheduleError` for a directive that is missing."""

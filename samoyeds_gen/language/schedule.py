@@ -135,10 +135,12 @@ class Split:
 @dataclass(frozen=True, slots=True)
 class Launch:
     """How a launch follows the one before it in its stream: `dependent`, it begins while that one
-    ends, and waits for it before it reads or writes anything.
+    ends, and waits for it before it reads or writes anything. With `prefetch` it asks meanwhile for
+    its first weights in L2.
     """
 
     dependent: bool = False
+    prefetch: bool = field(default=False, metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,7 +250,8 @@ def dependent_kernels():
         ("ssmm_sm90", Format(4, 8, 32)),
     ):
         made = make_ssmm(format, "bfloat16")
-        schedule = replace(load_schedule(name, format, made.dtype), launch=Launch(dependent=True))
+        launch = Launch(dependent=True, prefetch=name == "decode_sm80")
+        schedule = replace(load_schedule(name, format, made.dtype), launch=launch)
         yield emit(compile_plan(schedule, made, target_named("sm_90a")))
 
 

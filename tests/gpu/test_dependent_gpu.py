@@ -28,8 +28,8 @@ def kernels(name, form, split):
         schedule = replace(schedule, tile=Tile(schedule.tile.m, 16, schedule.tile.k))
     schedule = replace(schedule, split=Split(split))
     return [
-        sg.compile(replace(schedule, launch=Launch(dependent)), n=form.n, m=form.m, v=form.v)
-        for dependent in (False, True)
+        sg.compile(replace(schedule, launch=launch), n=form.n, m=form.m, v=form.v)
+        for launch in (Launch(), Launch(True, prefetch=name == "decode_sm80"))
     ]
 
 
@@ -70,3 +70,42 @@ def test_every_launch_reads_what_the_one_before_wrote(name, form, split):
 
 def vars_of(form):
     return {"n": form.n, "m": form.m, "v": form.v}
+
+
+@pytest.mark.parametrize("name", ["decode_sm80", "ssmm_sm90"])
+def test_a_launch_begins_early_behind_copies_zeros_and_other_streams(name):
+    """In a graph, what stands before a launch may be no kernel, or several nodes."""
+    if device_info().capability < (9, 0):
+        pytest.skip("launches that begin early take a GPU of compute capability 9.0 or later")
+    form = Format(1, 2, 128)
+    w = sg.encode(torch.randn(WIDTH, WIDTH, device="cuda") / WIDTH**0.5, **vars_of(form))
+    late, early = kernels(name, form, 1)
+    given = torch.randn(16, WIDTH, device="cuda").bfloat16()
+    copied, cleared = torch.empty_like(given), torch.ones_like(given)
+    beside = torch.cuda.Stream()
+
+    def work(kernel):
+        here = torch.cuda.current_stream()
+        copied.copy_(given)
+        first = kernel(w, copied)
+        cleared.zero_()
+        zeros = kernel(w, cleared)
+        beside.wait_stream(here)
+        with torch.cuda.stream(beside):
+            doubled = first * 2
+        cleared.copy_(zeros)
+        here.wait_stream(beside)
+        return first, zeros, kernel(w, doubled)
+
+    wanted = [each.clone() for each in work(late)]
+    work(early)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = work(early)
+    for _ in range(20):
+        for each in (copied, *captured):
+            each.fill_(float("nan"))
+        cleared.fill_(1.0)
+        graph.replay()
+        assert all(torch.equal(*pair) for pair in zip(captured, wanted, strict=True))
+        assert all(torch.equal(*pair) for pair in zip(work(early), wanted, strict=True))

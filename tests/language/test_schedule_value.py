@@ -66,6 +66,7 @@ CHANGES = [
     {"pack": Pack(data="fragment")},
     {"split": Split(2)},
     {"launch": Launch(dependent=True)},
+    {"launch": Launch(dependent=True, prefetch=True)},
 ]
 
 drawn = (drawn_subjects("ssmm_sm80") | drawn_subjects("decode_sm80")).map(

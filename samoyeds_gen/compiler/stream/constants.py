@@ -115,7 +115,7 @@ def _wrappers(plan: StreamPlan) -> tuple[Wrapper, ...]:
     ops: tuple[Op, ...] = (*plan.prologue, *plan.loop, *plan.epilogue)
     waits = sorted({op.pending for op in ops if isinstance(op, Wait)})
     folded = plan.geometry.fold != "direct"
-    split = plan.schedule.split.k > 1
+    split, launch = plan.schedule.split.k > 1, plan.schedule.launch
     return (
         Wrapper("ldg_stream_16b"),
         Wrapper("ldg_stream_8b"),
@@ -126,5 +126,6 @@ def _wrappers(plan: StreamPlan) -> tuple[Wrapper, ...]:
         Wrapper("ldmatrix_x4"),
         Wrapper(plan.atom.name),
         *((Wrapper("ldg_l2_16b"), Wrapper("fence_gpu")) if split else ()),
-        *(Wrapper(name) for name in DEPENDENT_LAUNCH if plan.schedule.launch.dependent),
+        *(Wrapper(name) for name in DEPENDENT_LAUNCH if launch.dependent),
+        *((Wrapper("prefetch_l2"),) if launch.prefetch else ()),
     )

@@ -30,6 +30,7 @@ class StreamText(KernelText):
         self.convert = f"convert_quad_{8 * plan.problem.out_dtype.bytes}"
         self.lost = FLOAT32.nan
         self.split = plan.schedule.split.k > 1
+        self.prefetch = plan.schedule.launch.prefetch
         self.folded = g.fold != "direct"
         self.words_span_groups = g.groups_per_word > 1
         self.rounds_meet = "__syncwarp();" if g.bands_in_warp else "__syncthreads();"

@@ -208,7 +208,7 @@ def _wrappers(plan: SpecialisedPlan) -> tuple[Wrapper, ...]:
     if plan.schedule.overlap.ahead:
         names += ["keep", "keep_fragments"] if g.fragment_buffers else ["keep"]
     if plan.schedule.launch.dependent:
-        names += [*DEPENDENT_LAUNCH, *(() if g.fragment_buffers else ("prefetch_box",))]
+        names += DEPENDENT_LAUNCH
     atom = "wgmma_sp_registers" if g.weight_registers else "wgmma_sp_shared"
     return (
         *(Wrapper(name) for name in names),

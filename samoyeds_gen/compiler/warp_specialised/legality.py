@@ -245,6 +245,19 @@ def grouped_alone(case: Case) -> Violation | None:
     return None
 
 
+def launch_prefetch(case: Case) -> Violation | None:
+    """A ring is filled as soon as the launch before has ended: in L2, its first stages were no
+    sooner there.
+    """
+    if not case.schedule.launch.prefetch:
+        return None
+    return Violation(
+        "launch prefetch=True is the stream's, a ring of warpgroups is filled after the wait",
+        "leave it out",
+        "launch",
+    )
+
+
 def one_cta(case: Case) -> Violation | None:
     """A persistent CTA takes its SM for itself."""
     ctas = case.schedule.resident.ctas
@@ -357,6 +370,7 @@ RULES: dict[str, Rule] = COMMON | {
     "warpgroup-ahead": warpgroup_ahead,
     "warpgroup-layout": warpgroup_layout,
     "one-cta": one_cta,
+    "launch-prefetch": launch_prefetch,
     "cluster-shares": cluster_shares,
     "cluster-split": cluster_split,
     "warpgroup-skew": warpgroup_skew,

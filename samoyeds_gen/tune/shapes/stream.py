@@ -8,13 +8,14 @@ from dataclasses import replace
 from itertools import product
 from math import ceil
 
+from samoyeds_gen.compiler.rules import DEPENDENT_FROM
 from samoyeds_gen.compiler.stream.geometry import (
     GROUP_COLUMNS,
     derive_geometry,
     tile_step,
 )
 from samoyeds_gen.language import Schedule, Ssmm, Target
-from samoyeds_gen.language.schedule import Tile, Warps
+from samoyeds_gen.language.schedule import Launch, Tile, Warps
 from samoyeds_gen.tune.demand import Demand
 from samoyeds_gen.tune.machines import Machine
 from samoyeds_gen.tune.shapes.plain import streamed_bytes, weight_bytes
@@ -29,6 +30,7 @@ PARTS = (1, 2, 4)  # turns of all warps along k that a chunk of tokens lasts
 CHUNKS = (2, 4)
 SPLITS = (1, 2, 4, 8)
 RESIDENT = (1, 2)
+EARLY = (Launch(True), Launch(True, prefetch=True))  # where the target can: it was never slower
 
 LOAD_BYTES = 16  # of each lane, for each step in flight
 LATENCY = 1000  # clocks from a load of device memory until its bytes are there, under load
@@ -39,13 +41,14 @@ ADDED = 700  # and those that each further CTA along k costs the one that adds
 def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule]:
     """The base itself, then every combination of the lists above with the base's fold."""
     yield base
+    launches = EARLY if target.capability >= DEPENDENT_FROM else (base.launch,)
     for warps_m, warps_k in product(WARPS_M, WARPS_K):
         if not 4 <= warps_m * warps_k <= 16:
             continue
         warps = replace(base, warps=Warps(warps_m, 1, warps_k))
         step = tile_step(warps, problem)
-        for rows, tokens, stages, parts, chunks, splits, ctas in product(
-            ROWS, TOKENS, STAGES, PARTS, CHUNKS, SPLITS, RESIDENT
+        for rows, tokens, stages, parts, chunks, splits, ctas, launch in product(
+            ROWS, TOKENS, STAGES, PARTS, CHUNKS, SPLITS, RESIDENT, launches
         ):
             yield replace(
                 warps,
@@ -53,6 +56,7 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
                 pipeline=replace(base.pipeline, stages=stages, fragments=chunks),
                 split=replace(base.split, k=splits),
                 resident=replace(base.resident, ctas=ctas),
+                launch=launch,
             )
 
 

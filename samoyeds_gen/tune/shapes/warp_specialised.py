@@ -16,7 +16,7 @@ from samoyeds_gen.compiler.warp_specialised.geometry import (
     stage_bytes,
 )
 from samoyeds_gen.language import Schedule, Ssmm, Target, layouts
-from samoyeds_gen.language.schedule import Cluster, Epilogue, Raster, Split, Tile, Warps
+from samoyeds_gen.language.schedule import Cluster, Epilogue, Launch, Raster, Split, Tile, Warps
 from samoyeds_gen.tune.demand import FMA_PER_CLOCK, Demand
 from samoyeds_gen.tune.machines import Machine
 from samoyeds_gen.tune.shapes.plain import streamed_bytes, unit_rows
@@ -53,6 +53,8 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
     prefix = fold == "prefix"
     per_row = problem.format.m if prefix else 1
     heights = tuple(product(WARPGROUPS, MATRICES[fold]))
+    # Beginning early was never slower, but tiles of experts wait for their counts.
+    launch = base.launch if problem.grouped or problem.gated else Launch(True)
     for height, n, k, stages, split, turns, ctas, raster, slices, fetch in product(
         heights,
         TILE_N,
@@ -87,6 +89,7 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
             split=Split(parts),
             raster=Raster(raster),
             epilogue=slices,
+            launch=launch,
         )
 
 
