@@ -35,6 +35,7 @@ MATRICES = {"direct": (1, 2), "prefix": (1,), "expand": (1, 2)}  # of 64 rows, a
 FRAGMENTS = (2, 4)  # stages of weight on their way to registers
 
 FEW_TOKENS = 64  # of a tile, up to which one warpgroup alone or a ring of more than six pay
+BOTH_TOKENS = 128  # of a tile, from which on launches had better wait for one another
 
 SHARPNESS = 8.0  # a prototype's rates at V = 32, 64 and 128 fit within a tenth
 FOLD_CLOCKS = 1.8  # that the matrix unit waits for each clock of the fold's additions,
@@ -53,8 +54,7 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
     prefix = fold == "prefix"
     per_row = problem.format.m if prefix else 1
     heights = tuple(product(WARPGROUPS, MATRICES[fold]))
-    # Beginning early was never slower, but tiles of experts wait for their counts.
-    launch = base.launch if problem.grouped or problem.gated else Launch(True)
+    alone = problem.grouped or problem.gated  # tiles of experts wait for their counts
     for height, n, k, stages, split, turns, ctas, raster, slices, fetch in product(
         heights,
         TILE_N,
@@ -78,19 +78,30 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
         if n > FEW_TOKENS and (groups == 1 or stages > 6):
             continue
         swizzle = layouts.LINEAR if streamed else layouts.swizzle_for_row(k)
-        yield replace(
-            fetch,
-            tile=Tile(WARPGROUP_ROWS * per_row * groups * matrices, n, k),
-            warps=Warps(4 * groups, 1),
-            layout=replace(base.layout, weight=swizzle.name),
-            pipeline=replace(fetch.pipeline, stages=stages),
-            overlap=replace(fetch.overlap, split=split, turns=turns),
-            cluster=Cluster(cluster),
-            split=Split(parts),
-            raster=Raster(raster),
-            epilogue=slices,
-            launch=launch,
-        )
+        for launch in (base.launch,) if alone else _launches(n):
+            yield replace(
+                fetch,
+                tile=Tile(WARPGROUP_ROWS * per_row * groups * matrices, n, k),
+                warps=Warps(4 * groups, 1),
+                layout=replace(base.layout, weight=swizzle.name),
+                pipeline=replace(fetch.pipeline, stages=stages),
+                overlap=replace(fetch.overlap, split=split, turns=turns),
+                cluster=Cluster(cluster),
+                split=Split(parts),
+                raster=Raster(raster),
+                epilogue=slices,
+                launch=launch,
+            )
+
+
+def _launches(tokens: int) -> tuple[Launch, ...]:
+    """How launches of such tiles follow one another: on an H200 those of few tokens took less time
+    when they began early, those of many took up to a tenth more.
+    """
+    waits, early = Launch(), Launch(True)
+    if tokens <= FEW_TOKENS:
+        return (early,)
+    return (waits, early) if tokens <= BOTH_TOKENS else (waits,)
 
 
 def _fetches(base: Schedule, problem: Ssmm) -> Iterator[Schedule]:
