@@ -14,6 +14,9 @@ CTAS = 10
 """Resident CTAs, so that a thread keeps to about 50 registers: enough for what is in flight."""
 WEIGHTED_CTAS = 8
 """With weights, which take a register each, too."""
+MANY = 10
+"""Rows from which on a thread takes more registers, of which the last batch's guards are some."""
+MANY_CTAS, MANY_WEIGHTED_CTAS = 6, 5
 PIECES = 4
 """Most pieces of a row that a thread has."""
 
@@ -26,7 +29,8 @@ def lower_combine(problem: Combine, target: Target) -> RoutingPlan:
     batch = -(-problem.choices // batches)
     pieces = max(1, min(PIECES, IN_FLIGHT // batch))
     short = problem.dtype.short
-    ctas = WEIGHTED_CTAS if problem.weighted else CTAS
+    few, many = (WEIGHTED_CTAS, MANY_WEIGHTED_CTAS) if problem.weighted else (CTAS, MANY_CTAS)
+    ctas = many if problem.choices >= MANY else few
     row = ("scale[slots[t, j]] * " if problem.weighted else "") + "y[slots[t, j], :]"
     weights = (("const float* __restrict__ scale", "weight of each row of y [slots]"),)
     constants = (

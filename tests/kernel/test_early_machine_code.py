@@ -1,0 +1,56 @@
+"""Machine code of kernels that begin early: nothing global is read or written before they wait."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from samoyeds_gen.errors import SamoyedsError
+from samoyeds_gen.formats import Format
+from samoyeds_gen.kernel import build_variant
+from samoyeds_gen.language import load_schedule, make_ssmm, target_named
+from samoyeds_gen.language.schedule import Launch
+from samoyeds_gen.runtime import disassemble
+from samoyeds_gen.runtime.disassembly import find_tool
+
+WAIT, BEGIN = r"\bACQBULK\b", r"\bPREEXIT\b"
+ACCESS = r"\b(LDG|STG|LDGSTS|ATOMG|REDG?|UTMALDG|UTMASTG|UBLKCP)\b"  # loads, stores, copies by TMA
+
+
+def tool_missing():
+    try:
+        find_tool()
+    except SamoyedsError as error:
+        return str(error)
+    return ""
+
+
+def first(pattern, lines):
+    """The place of the first line that has the pattern; -1 where none has."""
+    return next((i for i, line in enumerate(lines) if re.search(pattern, line)), -1)
+
+
+def order_of(text):
+    """Where launches behind are let begin, where the kernel waits, and where it reads or writes."""
+    lines = text.splitlines()
+    return tuple(first(each, lines) for each in (BEGIN, WAIT, ACCESS))
+
+
+@pytest.mark.skipif(bool(tool_missing()), reason=tool_missing() or "no disassembler")
+@pytest.mark.parametrize("format", [Format(1, 2, 64), Format(4, 8, 32), Format(1, 1, 32)], ids=str)
+@pytest.mark.parametrize("name", ["decode_sm80", "ssmm_sm90"])
+def test_nothing_stands_before_the_wait(name, format):
+    """A compiler may move loads of memory that it takes for constant."""
+    problem = make_ssmm(format, "bfloat16", bias=True)
+    schedule = load_schedule(name, format, problem.dtype)
+    schedule = replace(schedule, launch=Launch(True, prefetch=name == "decode_sm80"))
+    built = build_variant(schedule, problem, target_named("sm_90a"))
+    begin, wait, access = order_of(disassemble(built.build.cubin))
+    assert -1 < begin < wait < access
+
+
+def test_an_access_before_the_wait_is_seen():
+    late = "PREEXIT ;\n@P0 ACQBULK ;\nLDG.E.64 R2, [R2] ;\n"
+    assert order_of(late) == (0, 1, 2)
+    assert order_of("LDG.E R2, [R4] ;\n" + late) == (1, 2, 0)
+    assert order_of("MOV R1, R2 ;\n") == (-1, -1, -1)
