@@ -1,11 +1,7 @@
 """The last rules of a warp-specialised schedule: it fits a CTA's registers and shared memory."""
 
 from samoyeds_gen.compiler.rules import Case, Violation, ring_too_large
-from samoyeds_gen.compiler.warp_specialised.geometry import (
-    MAX_EXPERTS,
-    derive_geometry,
-    stage_bytes,
-)
+from samoyeds_gen.compiler.warp_specialised.geometry import MAX_EXPERTS, derive_geometry
 
 RESERVED_BYTES = 2048  # barriers and token rows, at most
 
@@ -27,15 +23,14 @@ def warpgroup_registers(case: Case) -> Violation | None:
 def warpgroup_shared(case: Case) -> Violation | None:
     """Ring and slices fit the shared memory of one CTA."""
     schedule, g = case.schedule, derive_geometry(case.schedule, case.problem)
-    stage = stage_bytes(schedule, case.problem)
     slices = g.slices * g.slice_bytes
     table = 8 * (MAX_EXPERTS + 1) if case.problem.grouped else 0
     limit = case.target.shared_per_cta - RESERVED_BYTES - table - slices
-    needed = schedule.pipeline.stages * stage
+    needed = schedule.pipeline.stages * g.stage_bytes
     if needed < g.parts_bytes:
         return Violation(
             f"the parts of sums take {g.parts_bytes} bytes, the ring they lie in has {needed}",
             "use more stages, or a smaller tile n",
             "pipeline",
         )
-    return ring_too_large(case, stage, limit, f"beside {slices} bytes of output slices")
+    return ring_too_large(case, g.stage_bytes, limit, f"beside {slices} bytes of output slices")

@@ -89,6 +89,11 @@ class SpecialisedGeometry(Geometry):
         return self.consumers * self.matrices
 
     @property
+    def stage_bytes(self) -> int:
+        """Bytes of one stage of the ring."""
+        return self.weight_bytes + self.token_bytes + self.groups * self.word_bytes
+
+    @property
     def parts_bytes(self) -> int:
         """Bytes of the parts that a CTA receives when k is split."""
         turns = -(-self.items // self.split)
@@ -138,12 +143,6 @@ def fold_bytes(schedule: Schedule, problem: Ssmm) -> int:
     if fold == "expand":
         return 2 * WARPGROUP
     return 0
-
-
-def stage_bytes(schedule: Schedule, problem: Ssmm) -> int:
-    """Bytes of one stage of the ring."""
-    g = derive_geometry(schedule, problem)
-    return g.weight_bytes + g.token_bytes + g.groups * g.word_bytes
 
 
 def derive_geometry(schedule: Schedule, problem: Ssmm) -> SpecialisedGeometry:

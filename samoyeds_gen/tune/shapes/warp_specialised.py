@@ -10,11 +10,8 @@ from itertools import product
 from math import ceil
 
 from samoyeds_gen.compiler.folds import plan_fold
-from samoyeds_gen.compiler.warp_specialised.geometry import (
-    WARPGROUP_ROWS,
-    derive_geometry,
-    stage_bytes,
-)
+from samoyeds_gen.compiler.warp_specialised.geometry import WARPGROUP_ROWS, derive_geometry
+from samoyeds_gen.compiler.warp_specialised.legality import LARGEST_BOX
 from samoyeds_gen.language import Schedule, Ssmm, Target, layouts
 from samoyeds_gen.language.schedule import Cluster, Epilogue, Launch, Raster, Split, Tile, Warps
 from samoyeds_gen.tune.demand import FMA_PER_CLOCK, Demand
@@ -31,6 +28,12 @@ TURNS = (False, True)
 CLUSTERS = ((1, 1), (2, 1), (1, 2), (1, 4), (1, 8))  # CTAs that share tokens, or the columns of k
 GROUPS = (8, 16, 32)
 SLICES = (Epilogue(8), Epilogue(8, "warpgroup"), Epilogue(16, "warpgroup"))
+# CTAs that split k deal slices of warps to each other.
+TOGETHER = tuple(
+    (cluster, parts, slices)
+    for (cluster, parts), slices in product(CLUSTERS, SLICES)
+    if parts == 1 or slices.by == "warp"
+)
 MATRICES = {"direct": (1, 2), "prefix": (1,), "expand": (1, 2)}  # of 64 rows, a warpgroup
 FRAGMENTS = (2, 4)  # stages of weight on their way to registers
 
@@ -53,21 +56,24 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
     fold = plan_fold(base, problem)
     prefix = fold == "prefix"
     per_row = problem.format.m if prefix else 1
-    heights = tuple(product(WARPGROUPS, MATRICES[fold]))
+    heights = tuple(
+        (groups, matrices)
+        for groups, matrices in product(WARPGROUPS, MATRICES[fold])
+        if WARPGROUP_ROWS * groups * matrices <= LARGEST_BOX or fold == "expand"
+    )
     alone = problem.grouped or problem.gated  # tiles of experts wait for their counts
-    for height, n, k, stages, split, turns, ctas, raster, slices, fetch in product(
+    for height, n, k, stages, split, turns, together, raster, fetch in product(
         heights,
         TILE_N,
         TILE_K,
         STAGES,
         SPLITS,
         TURNS,
-        CLUSTERS,
+        TOGETHER,
         GROUPS,
-        SLICES,
         tuple(_fetches(base, problem)),
     ):
-        (groups, matrices), (cluster, parts) = height, ctas
+        (groups, matrices), (cluster, parts, slices) = height, together
         streamed = fetch.pack.data == "fragment"
         if (streamed or fetch.overlap.ahead) and split > 1:
             continue  # nothing is added that a second part of the tokens could hide
@@ -77,6 +83,8 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
             continue  # with more tokens weights were always quicker by way of shared memory
         if n > FEW_TOKENS and (groups == 1 or stages > 6):
             continue
+        if turns and groups == 1:
+            continue  # nobody to take turns with
         swizzle = layouts.LINEAR if streamed else layouts.swizzle_for_row(k)
         for launch in (base.launch,) if alone else _launches(n):
             yield replace(
@@ -135,7 +143,6 @@ def demand(
     """
     m, k, n = shape
     tile, g = schedule.tile, derive_geometry(schedule, problem)
-    stage = stage_bytes(schedule, problem)
     weight = g.rows * tile.k
     rows = unit_rows(schedule, problem)
     parts = 4.0 * tile.m * tile.n * (1 - 1 / g.split)
@@ -148,8 +155,8 @@ def demand(
         steps=ceil(k / tile.k / g.split),
         unit=schedule.tensorize,
         matrix=2.0 * rows * tile.n * tile.k + _fold_operations(schedule, problem, machine),
-        shared=stage + reads + weight - past,
-        fetched=stage + past - g.token_bytes * (1 - 1 / g.cluster),
+        shared=g.stage_bytes + reads + weight - past,
+        fetched=g.stage_bytes + past - g.token_bytes * (1 - 1 / g.cluster),
         vector=0.0,
         latency=LATENCY / (schedule.pipeline.stages - 1),
         drain=LINE * lines + (EXCHANGE + parts / EXCHANGED_PER_CLOCK if g.split > 1 else 0),
