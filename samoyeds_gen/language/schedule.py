@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, get_args, get_type_hints
 
 from samoyeds_gen.errors import ScheduleError, Where
@@ -230,11 +231,14 @@ def _malformed(sentence: str) -> ScheduleError:
     return ScheduleError(sentence, rule="json", remedy="write the schedule with Schedule.to_json()")
 
 
+_hints = cache(get_type_hints)
+
+
 def _build(kind: type, data: object, path: str) -> Any:
     """Construct the dataclass `kind` from plain data, checking names and types on the way."""
     if not isinstance(data, dict):
         raise _malformed(f"{path} is {type(data).__name__}, not an object")
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     fields = {each.name: each for each in dataclasses.fields(kind) if each.name != "where"}
     unknown = sorted(set(data) - set(fields))
     if unknown:

@@ -9,6 +9,7 @@ import hashlib
 import sqlite3
 import warnings
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -178,13 +179,16 @@ def _row(each: Record) -> tuple[object, ...]:
     )
 
 
+_schedule = lru_cache(maxsize=4096)(Schedule.from_json)  # choices read the same ones every time
+
+
 def _record(row: tuple[Any, ...]) -> Record | None:
     """A row as a record; None when its schedule is of another version of the language."""
     gpu, form, dtype, m, k, n, digest, kernel, effort, us, status, note, origin, text = row
     schedule = None
     if digest:
         try:
-            schedule = Schedule.from_json(text)
+            schedule = _schedule(text)
         except SamoyedsError:
             return None
     return Record(
