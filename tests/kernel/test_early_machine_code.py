@@ -4,25 +4,16 @@ import re
 from dataclasses import replace
 
 import pytest
+from machine_code import needs_disassembler
 
-from samoyeds_gen.errors import SamoyedsError
 from samoyeds_gen.formats import Format
 from samoyeds_gen.kernel import build_variant
 from samoyeds_gen.language import load_schedule, make_ssmm, target_named
 from samoyeds_gen.language.schedule import Launch
 from samoyeds_gen.runtime import disassemble
-from samoyeds_gen.runtime.disassembly import find_tool
 
 WAIT, BEGIN = r"\bACQBULK\b", r"\bPREEXIT\b"
 ACCESS = r"\b(LDG|STG|LDGSTS|ATOMG|REDG?|UTMALDG|UTMASTG|UBLKCP)\b"  # loads, stores, copies by TMA
-
-
-def tool_missing():
-    try:
-        find_tool()
-    except SamoyedsError as error:
-        return str(error)
-    return ""
 
 
 def first(pattern, lines):
@@ -36,7 +27,7 @@ def order_of(text):
     return tuple(first(each, lines) for each in (BEGIN, WAIT, ACCESS))
 
 
-@pytest.mark.skipif(bool(tool_missing()), reason=tool_missing() or "no disassembler")
+@needs_disassembler
 @pytest.mark.parametrize("format", [Format(1, 2, 64), Format(4, 8, 32), Format(1, 1, 32)], ids=str)
 @pytest.mark.parametrize("name", ["decode_sm80", "ssmm_sm90"])
 def test_nothing_stands_before_the_wait(name, format):

@@ -4,28 +4,19 @@ import re
 from dataclasses import replace
 
 import pytest
+from machine_code import needs_disassembler
 
-from samoyeds_gen.errors import SamoyedsError
 from samoyeds_gen.formats import Format
 from samoyeds_gen.kernel import build_variant
 from samoyeds_gen.language import load_schedule, make_ssmm, target_named
 from samoyeds_gen.language.layouts import swizzle_for_row
 from samoyeds_gen.language.schedule import Epilogue, Overlap, Tile, Warps
 from samoyeds_gen.runtime import disassemble
-from samoyeds_gen.runtime.disassembly import find_tool
 
 METADATA = re.compile(r"HGMMA\.SP\S* .*\b(R\d+), 0x[01]\b")
 WEIGHT = re.compile(r"HGMMA\.SP\S* R\d+, R(\d+),")
 LOADED = re.compile(r"LDG\.E\S*\.128\S* R(\d+),")
 WAIT = re.compile(r"WARPGROUP\.DEPBAR\.LE gsb0, 0x1\b")
-
-
-def tool_missing():
-    try:
-        find_tool()
-    except SamoyedsError as error:
-        return str(error)
-    return ""
 
 
 def stages(text):
@@ -58,7 +49,7 @@ def machine_code(n, k, consumers, fragments=0):
     return disassemble(build_variant(schedule, problem, target_named("sm_90a")).build.cubin)
 
 
-@pytest.mark.skipif(bool(tool_missing()), reason=tool_missing())
+@needs_disassembler
 @pytest.mark.parametrize("fragments", [2, 3, 4])
 @pytest.mark.parametrize(("n", "k", "consumers"), [(256, 64, 2), (64, 128, 3)])
 def test_no_weight_is_loaded_into_registers_in_flight(n, k, consumers, fragments):
@@ -75,7 +66,7 @@ def test_no_weight_is_loaded_into_registers_in_flight(n, k, consumers, fragments
     assert loads >= 2 * fragments  # before the loop, and in it
 
 
-@pytest.mark.skipif(bool(tool_missing()), reason=tool_missing())
+@needs_disassembler
 @pytest.mark.parametrize(
     "tile", [(256, 64, 2), (128, 128, 4), (256, 64, 2, 2), (256, 64, 2, 3), (128, 128, 3, 2)]
 )

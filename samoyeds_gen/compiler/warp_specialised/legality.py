@@ -223,9 +223,7 @@ def warpgroup_layout(case: Case) -> Violation | None:
 
 
 def grouped_alone(case: Case) -> Violation | None:
-    """Experts' tiles are dealt to single CTAs, which begin when counts of tokens are there; a gate
-    meets its up projection in one thread.
-    """
+    """Experts' tiles are dealt to single CTAs; a gate meets its up projection in one thread."""
     problem, schedule = case.problem, case.schedule
     if not (problem.grouped or problem.gated):
         return None
@@ -236,26 +234,23 @@ def grouped_alone(case: Case) -> Violation | None:
                 "leave it out",
                 name.split()[0],
             )
-    if schedule.launch.dependent:
-        return Violation(
-            "launch dependent=True, but which experts have tokens is what the launch before finds",
-            "leave it out",
-            "launch",
-        )
     return None
 
 
-def launch_prefetch(case: Case) -> Violation | None:
-    """A ring is filled as soon as the launch before has ended: in L2, its first stages were no
-    sooner there.
-    """
-    if not case.schedule.launch.prefetch:
+def launch_warpgroups(case: Case) -> Violation | None:
+    """Tiles are counted, and the ring is filled, when the launch before has ended."""
+    launch = case.schedule.launch
+    if launch.dependent and case.problem.grouped:
+        sentence = (
+            "launch dependent=True, but which experts have tokens is what the launch before finds"
+        )
+    elif launch.prefetch:
+        sentence = (
+            "launch prefetch=True is the stream's, a ring of warpgroups is filled after the wait"
+        )
+    else:
         return None
-    return Violation(
-        "launch prefetch=True is the stream's, a ring of warpgroups is filled after the wait",
-        "leave it out",
-        "launch",
-    )
+    return Violation(sentence, "leave it out", "launch")
 
 
 def one_cta(case: Case) -> Violation | None:
@@ -370,7 +365,7 @@ RULES: dict[str, Rule] = COMMON | {
     "warpgroup-ahead": warpgroup_ahead,
     "warpgroup-layout": warpgroup_layout,
     "one-cta": one_cta,
-    "launch-prefetch": launch_prefetch,
+    "launch-warpgroups": launch_warpgroups,
     "cluster-shares": cluster_shares,
     "cluster-split": cluster_split,
     "warpgroup-skew": warpgroup_skew,

@@ -28,8 +28,7 @@ TURNS = (False, True)
 CLUSTERS = ((1, 1), (2, 1), (1, 2), (1, 4), (1, 8))  # CTAs that share tokens, or the columns of k
 GROUPS = (8, 16, 32)
 SLICES = (Epilogue(8), Epilogue(8, "warpgroup"), Epilogue(16, "warpgroup"))
-# CTAs that split k deal slices of warps to each other.
-TOGETHER = tuple(
+CLUSTERED_SLICES = tuple(  # CTAs that split k deal slices of warps to each other
     (cluster, parts, slices)
     for (cluster, parts), slices in product(CLUSTERS, SLICES)
     if parts == 1 or slices.by == "warp"
@@ -53,27 +52,25 @@ EXCHANGED_PER_CLOCK = 32  # which move at so many bytes a clock
 def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule]:
     """The base itself, then every combination of the lists above with the base's fold."""
     yield base
-    fold = plan_fold(base, problem)
-    prefix = fold == "prefix"
-    per_row = problem.format.m if prefix else 1
+    fold, f = plan_fold(base, problem), problem.format
+    per_row = f.m if fold == "prefix" else 1
     heights = tuple(
         (groups, matrices)
         for groups, matrices in product(WARPGROUPS, MATRICES[fold])
-        if WARPGROUP_ROWS * groups * matrices <= LARGEST_BOX or fold == "expand"
+        if WARPGROUP_ROWS * per_row * groups * matrices * f.n // f.m <= LARGEST_BOX
     )
-    alone = problem.grouped or problem.gated  # tiles of experts wait for their counts
-    for height, n, k, stages, split, turns, together, raster, fetch in product(
+    for height, n, k, stages, split, turns, clustered, raster, fetch in product(
         heights,
         TILE_N,
         TILE_K,
         STAGES,
         SPLITS,
         TURNS,
-        TOGETHER,
+        CLUSTERED_SLICES,
         GROUPS,
         tuple(_fetches(base, problem)),
     ):
-        (groups, matrices), (cluster, parts, slices) = height, together
+        (groups, matrices), (cluster, parts, slices) = height, clustered
         streamed = fetch.pack.data == "fragment"
         if (streamed or fetch.overlap.ahead) and split > 1:
             continue  # nothing is added that a second part of the tokens could hide
@@ -86,7 +83,7 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
         if turns and groups == 1:
             continue  # nobody to take turns with
         swizzle = layouts.LINEAR if streamed else layouts.swizzle_for_row(k)
-        for launch in (base.launch,) if alone else _launches(n):
+        for launch in _launches(n, problem):
             yield replace(
                 fetch,
                 tile=Tile(WARPGROUP_ROWS * per_row * groups * matrices, n, k),
@@ -102,14 +99,14 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
             )
 
 
-def _launches(tokens: int) -> tuple[Launch, ...]:
+def _launches(tokens: int, problem: Ssmm) -> tuple[Launch, ...]:
     """How launches of such tiles follow one another: on an H200 those of few tokens took less time
-    when they began early, those of many took up to a tenth more.
+    when they began early, those of many took up to a tenth more. Experts' wait for their counts.
     """
     waits, early = Launch(), Launch(True)
-    if tokens <= FEW_TOKENS:
-        return (early,)
-    return (waits, early) if tokens <= BOTH_TOKENS else (waits,)
+    if problem.grouped or tokens > BOTH_TOKENS:
+        return (waits,)
+    return (early,) if tokens <= FEW_TOKENS else (waits, early)
 
 
 def _fetches(base: Schedule, problem: Ssmm) -> Iterator[Schedule]:
