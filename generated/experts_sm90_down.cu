@@ -551,8 +551,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     Output* lane_out = out + (first_row + lane_token) * out_stride + lane_feature;
     const int tokens_left = last_row - first_row - lane_token;
     const int lane_features = min(m - lane_feature, kChunkElements);
-    const bool whole_chunks = out_stride % kChunkElements == 0 &&
-                              first_feature + kWarpOutputs <= m;
+    const bool whole_chunk = out_stride % kChunkElements == 0 && lane_features == kChunkElements;
 
 #pragma unroll
     for (int part = 0; part < kParts; ++part) {
@@ -599,7 +598,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         const int slice_left = min(tokens_left - first, slice_tokens - lane_token);
         // The slice is whole.
         __syncwarp();
-        if (whole_chunks) {
+        if (whole_chunk) {
 #pragma unroll
           for (int t = 0; t < slice_tokens; t += kStoreTokens) {
             if (t < slice_left) {
@@ -608,7 +607,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
                   *reinterpret_cast<const uint4*>(chunk);
             }
           }
-        } else {  // the last features, or rows that do not begin at multiples of 16 bytes
+        } else if (lane_features > 0) {  // the last ones, or rows that do not begin at multiples of 16 bytes
           Output* to = lane_out;
 #pragma unroll 1
           for (int t = 0; t < slice_left; t += kStoreTokens) {

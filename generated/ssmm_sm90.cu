@@ -309,13 +309,15 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
   const int tiles = tiles_m * tiles_n;
   const int stored_k = (k + kFormatV - 1) / kFormatV * kFormatV;
   const int tiles_k = (stored_k + kTileK - 1) / kTileK;
-  int tile_m, tile_n;
+  // The last tile of tokens ends with the last one, and begins with some of the tile before: TMA is
+  // slow to fill rows behind the last token with zeros.
+  int tile_m, first_token;
   const auto place = [&](int tile) {
     const int group = tile / (kRasterGroup * tiles_n);
     const int in_group = tile % (kRasterGroup * tiles_n);
     const int group_rows = min(tiles_m - group * kRasterGroup, kRasterGroup);
     tile_m = group * kRasterGroup + in_group % group_rows;
-    tile_n = in_group / group_rows;
+    first_token = max(0, min(in_group / group_rows * kTileN, n - kTileN));
   };
   // The ring: the producer fills a stage when it is empty, the consumers read it when it is full.
   int stage = 0;
@@ -349,7 +351,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         for (int tile_k = 0; tile_k < tiles_k; ++tile_k) {
           mbarrier_wait(empty(), phase ^ 1);
 
-          reinterpret_cast<int2*>(shared + kPlaces)[stage] = make_int2(tile_m, tile_n);
+          reinterpret_cast<int2*>(shared + kPlaces)[stage] = make_int2(tile_m, first_token);
 
           mbarrier_expect(full(), kWeightStage + kConsumers * kWordBytes + kTokenStage);
 
@@ -367,7 +369,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
           for (int box = 0; box < kTileK / kBoxColumns; ++box) {
             tma_box(shared_base + kTokenRing + stage * kTokenStage + box * kBoxBytes, &token_map, full(),
-                    tile_k * kTileK + box * kBoxColumns, tile_n * kTileN);
+                    tile_k * kTileK + box * kBoxColumns, first_token);
           }
 
           next_stage();
@@ -396,7 +398,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
       if (tile_k == 0) {
         const int2 place = reinterpret_cast<const int2*>(shared + kPlaces)[stage];
         tile_m = place.x;
-        tile_n = place.y;
+        first_token = place.y;
       }
 
       const unsigned char* const stage_words =
@@ -518,11 +520,12 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     const int lane_feature = first_feature + lane % kTokenChunks * kChunkElements;
     const unsigned char* const lane_chunk =
         slice + lane_token * kSliceStride + lane % kTokenChunks * 16;
-    Output* lane_out = out + (tile_n * kTileN + lane_token) * out_stride + lane_feature;
-    const int tokens_left = n - tile_n * kTileN - lane_token;
+    Output* lane_out = out + (first_token + lane_token) * out_stride + lane_feature;
+    const int tokens_left = min(n, kTileN) - lane_token;
+    // The last tile begins with tokens that the one before stores.
+    const int tokens_done = (kTileN - first_token % kTileN) % kTileN - lane_token;
     const int lane_features = min(m - lane_feature, kChunkElements);
-    const bool whole_chunks = out_stride % kChunkElements == 0 &&
-                              first_feature + kWarpOutputs <= m;
+    const bool whole_chunk = out_stride % kChunkElements == 0 && lane_features == kChunkElements;
 
 #pragma unroll
     for (int part = 0; part < kParts; ++part) {
@@ -567,25 +570,26 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 
         const int slice_tokens = min(kPartTokens - in_part, kSliceTokens);
         const int slice_left = min(tokens_left - first, slice_tokens - lane_token);
+        const int slice_done = tokens_done - first;
         // The slice is whole.
         __syncwarp();
-        if (whole_chunks) {
+        if (whole_chunk) {
 #pragma unroll
           for (int t = 0; t < slice_tokens; t += kStoreTokens) {
-            if (t < slice_left) {
+            if (t >= slice_done && t < slice_left) {
               const unsigned char* const chunk = lane_chunk + t * kSliceStride;
               *reinterpret_cast<uint4*>(lane_out + t * out_stride) =
                   *reinterpret_cast<const uint4*>(chunk);
             }
           }
-        } else {  // the last features, or rows that do not begin at multiples of 16 bytes
+        } else if (lane_features > 0) {  // the last ones, or rows that do not begin at multiples of 16 bytes
           Output* to = lane_out;
 #pragma unroll 1
           for (int t = 0; t < slice_left; t += kStoreTokens) {
             const unsigned char* const chunk = lane_chunk + t * kSliceStride;
             const Output* const from = reinterpret_cast<const Output*>(chunk);
 #pragma unroll 1
-            for (int e = 0; e < lane_features; ++e) to[e] = from[e];
+            for (int e = 0; t >= slice_done && e < lane_features; ++e) to[e] = from[e];
             to += kStoreTokens * out_stride;
           }
         }

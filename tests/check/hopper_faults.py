@@ -114,6 +114,7 @@ PART_1 = (
     "          token_matrix + (0 * kBoxBytes + 1 * kPartTokens * 128) / 16 + 0,\n"
     "          metadata[0], tile_k > 0);\n"
 )
+LAST_TILE = "max(0, min(in_group / group_rows * kTileN, n - kTileN));"
 SHARE = "rank * (kBoxBytes / kCluster),"
 GATHER_BYTES = "from, named < 0 ? 0 : bytes);"
 MEET = "    cluster_sync();\n"
@@ -265,7 +266,7 @@ MORE_FAULTS = (
           "tile_k * (kTileK / 2), 0);"),
     Fault("weight columns of tokens", "tile_k * (kTileK / 2), first_stored_row);",
           "tile_k * kTileK, first_stored_row);"),
-    Fault("tokens of the first tile for all", "box * kBoxColumns, tile_n * kTileN);",
+    Fault("tokens of the first tile for all", "box * kBoxColumns, first_token);",
           "box * kBoxColumns, 0);"),
     # Gather.
     Fault("gathered tokens not waited for", "  cp_async_arrive(full());",
@@ -297,7 +298,8 @@ MORE_FAULTS = (
     # Tiles.
     Fault("consumers take one tile", CONSUMERS,
           CONSUMERS.replace("tile += tile_step", "tile += tiles"), (STUCK, RACE)),
-    Fault("one tile of tokens for all", "tile_n = in_group / group_rows;", "tile_n = 0;", (RACE,)),
+    Fault("one tile of tokens for all", LAST_TILE, "0;", (RACE,)),
+    Fault("last tile begins before the first token", LAST_TILE, LAST_TILE[7:-2] + ";", (BOUNDS,)),
     Fault("last tile of k left out", "(stored_k + kTileK - 1) / kTileK",
           "max(1, stored_k / kTileK)"),
     Fault("V-blocks cut short", "(k + kFormatV - 1) / kFormatV * kFormatV", "k", (VALUE,), "spans"),
@@ -309,8 +311,8 @@ MORE_FAULTS = (
     Fault("barriers used before the cluster sees them", '"memory");\n  }\n  cluster_sync();\n',
           '"memory");\n  }\n  __syncthreads();\n', (RACE, RAW), "cluster"),
     Fault("share of tokens over the other", SHARE, "0,", (RACE,), "cluster"),
-    Fault("share of the wrong tokens", "tile_n * kTileN + rank * (kTileN / kCluster));",
-          "tile_n * kTileN);", (VALUE,), "cluster"),
+    Fault("share of the wrong tokens", "first_token + rank * (kTileN / kCluster));",
+          "first_token);", (VALUE,), "cluster"),
     Fault("multicast to the first CTA", "(1 << kCluster) - 1)", "1)", (STUCK,), "cluster"),
     Fault("CTAs of a cluster compute the same rows", ") * kCluster + rank;", ") * kCluster;",
           (RACE,), "cluster"),
@@ -333,16 +335,20 @@ MORE_FAULTS = (
     Fault("one slice for all warpgroups", "kSlices + slice_warp * kSliceBytes;",
           "kSlices + warp * kSliceBytes;", (RACE,)),
     Fault("wide store to a narrow row", "out_stride % kChunkElements == 0 &&", "", (CROOKED,)),
-    Fault("wide store past the last feature", "first_feature + kWarpOutputs <= m;",
-          "first_feature < m;", (BOUNDS, RACE, VALUE)),
+    Fault("wide store past the last feature", " && lane_features == kChunkElements;",
+          ";", (BOUNDS, RACE, VALUE)),
     Fault("last features unwritten", "min(m - lane_feature, kChunkElements)",
           "min(m - 1 - lane_feature, kChunkElements)", (UNWRITTEN,)),
     Fault("features stored past the end", "min(m - lane_feature, kChunkElements)",
           "min(m + 1 - lane_feature, kChunkElements)", (BOUNDS, RACE, VALUE)),
-    Fault("last tokens unwritten", "n - tile_n * kTileN - lane_token;",
-          "n - 1 - tile_n * kTileN - lane_token;", (UNWRITTEN,)),
-    Fault("tokens stored past the end", "n - tile_n * kTileN - lane_token;",
-          "n + 1 - tile_n * kTileN - lane_token;", (BOUNDS,)),
+    Fault("last tokens unwritten", "min(n, kTileN) - lane_token;",
+          "min(n, kTileN) - 1 - lane_token;", (UNWRITTEN,)),
+    Fault("tokens stored past the end", "min(n, kTileN) - lane_token;",
+          "min(n, kTileN) + 1 - lane_token;", (BOUNDS,)),
+    Fault("tokens of the tile before stored again",
+          "(kTileN - first_token % kTileN) % kTileN - lane_token", "-lane_token", (RACE,)),
+    Fault("first tokens of the last tile unwritten", "tokens_done - first;",
+          "tokens_done + 1 - first;", (UNWRITTEN,)),
     Fault("every slice to the same rows", "lane_out += slice_tokens * out_stride;", "",
           (RACE, UNWRITTEN)),
     Fault("bias of the neighbour", "feature < m ? bias[feature]",

@@ -57,6 +57,9 @@ class SpecialisedText(KernelText):
         end = ["__syncwarp();", *["cluster_sync();"] * meetings] if meetings else []
         self.producer_end = "\n".join(end)
         self.empty_count = "kConsumers * kCluster" if self.clustered else "kConsumers"
+        if self.ungrouped:
+            self.first_token = "first_token"
+        self.undone = "t >= slice_done && " if self.ungrouped else ""
         row = "group * kRasterGroup + in_group % group_rows"
         self.tile_m = f"({row}) * kCluster + rank" if self.clustered else row
         self._name_rows(plan)
@@ -124,7 +127,7 @@ class SpecialisedText(KernelText):
         """Where a tile lies: numbers that the producer tells the consumers."""
         self.places_found = not plan.geometry.places_told
         grouped = ("tile_m", "expert", "first_row", "last_row")
-        fields = grouped if plan.problem.grouped else ("tile_m", "tile_n")
+        fields = grouped if plan.problem.grouped else ("tile_m", "first_token")
         self.place_type, self.place_numbers = f"int{len(fields)}", ", ".join(fields)
         axes = zip(fields, "xyzw", strict=False)
         self.place_reads = tuple(f"{field} = place.{axis};" for field, axis in axes)
@@ -143,7 +146,6 @@ class SpecialisedText(KernelText):
         alone = g.slice_warps == 1
         self.own_slices, self.shared_slices = alone, not alone
         self.storer = "lane" if alone else "thread"
-        self.slice_features = "kWarpOutputs" if alone else "kGroupOutputs"
         self.slice_turn = "" if alone else " + turn * kSliceBytes"
         self.slice_sync = "__syncwarp();" if alone else "warpgroup_sync(slice_barrier, 128);"
         self.stored_slice = "slice" if alone else "slices"
@@ -156,7 +158,8 @@ class SpecialisedText(KernelText):
         self.whole_k = not self.split
         self.lane_out = "const lane_out" if self.split else "lane_out"
         self.lane_row = f"{self.first_token} + {'first + ' if self.split else ''}lane_token"
-        left = f"{self.last_token} - {self.first_token} - lane_token"
+        here = f"{self.last_token} - {self.first_token}" if self.grouped else "min(n, kTileN)"
+        left = f"{here} - lane_token"
         idle = 32 * g.slice_warps % g.token_chunks != 0  # who begins no whole token
         self.tokens_left = f"lane_token < kStoreTokens ? {left} : 0" if idle else left
 
