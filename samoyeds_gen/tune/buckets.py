@@ -1,7 +1,9 @@
-"""Shape buckets: which sizes share a tuned schedule, and how far two shapes are apart."""
+"""Shape buckets: which sizes share a tuned schedule; how far shapes, and formats, are apart."""
 
+from functools import cache
 from math import log2
 
+from samoyeds_gen.formats import Format
 from samoyeds_gen.tune.suites import Shape
 
 SIGNIFICANT_BITS = 4
@@ -28,3 +30,13 @@ def bucket_of(shape: Shape) -> Shape:
 def distance(left: Shape, right: Shape) -> float:
     """How far two shapes are apart: the sum over m, k and n of the octaves between them."""
     return sum(abs(log2(a / b)) for a, b in zip(left, right, strict=True))
+
+
+@cache
+def formats_apart(left: str, right: str) -> float:
+    """How far two formats, written n,m,v, are apart for schedules: none from itself, else one
+    octave and those between their M, which decides how rows are folded.
+    """
+    if left == right:
+        return 0.0
+    return 1.0 + abs(log2(Format.parse(left).m / Format.parse(right).m))

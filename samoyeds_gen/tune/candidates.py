@@ -7,7 +7,9 @@ from functools import cache
 from typing import Final
 
 from samoyeds_gen.language import Schedule, Ssmm, Target
-from samoyeds_gen.tune.choice import Task, legal, modelled
+from samoyeds_gen.tune.choice import Task, legal, modelled, rank
+from samoyeds_gen.tune.database import Database
+from samoyeds_gen.tune.naming import named
 from samoyeds_gen.tune.shapes import tuned_shape
 
 PARTS: Final = tuple(each.name for each in fields(Schedule) if each.name not in ("name", "where"))
@@ -20,7 +22,9 @@ depths apart.
 
 
 SHARES: Final = 8
-"""One part in so many of what is kept belongs to each pipeline shape, however it is modelled."""
+"""One part in so many of what is kept belongs to each pipeline shape, however it is modelled, and
+one to what measurements recommend.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Candidate:
         """The same with a name that tells it from others."""
         if self.base is None:
             return self
-        return dataclasses.replace(self, schedule=named(self.schedule, self.base), base=None)
+        return dataclasses.replace(self, schedule=_named(self.schedule, self.base), base=None)
 
 
 def candidates(task: Task, bases: Sequence[Schedule]) -> Iterator[Candidate]:
@@ -47,10 +51,24 @@ def candidates(task: Task, bases: Sequence[Schedule]) -> Iterator[Candidate]:
     seen: set[Schedule] = set()
     for base in bases:
         for schedule in legal_variants(base, task.problem, task.target):
-            anonymous = dataclasses.replace(schedule, name="", where=())
-            if anonymous not in seen:
-                seen.add(anonymous)
+            if anonymous(schedule) not in seen:
+                seen.add(anonymous(schedule))
                 yield Candidate(schedule, modelled(schedule, task).us, base=base)
+
+
+def recommended(task: Task, database: Database, number: int) -> list[Candidate]:
+    """What measurements recommend for the task, the best `number` of it.
+
+    The user's own of this shape do not count: a search that goes on would recommend others.
+    """
+    ranked = rank(task, database, own=False)
+    known = [each.schedule for each in ranked if each.source != "model"]
+    return [Candidate(each, modelled(each, task).us) for each in known[:number]]
+
+
+def anonymous(schedule: Schedule) -> Schedule:
+    """What a schedule is, whatever it is called."""
+    return dataclasses.replace(schedule, name="", where=())
 
 
 @cache
@@ -60,14 +78,8 @@ def legal_variants(base: Schedule, problem: Ssmm, target: Target) -> tuple[Sched
     return tuple(each for each in dict.fromkeys(variants) if legal(each, problem, target))
 
 
-def named(variant: Schedule, base: Schedule) -> Schedule:
-    """A variant under a name that tells it from its base and from others of its tile."""
-    if variant == base:
-        return base
-    tile = variant.tile
-    plain = dataclasses.replace(variant, name=base.name, where=())
-    name = f"{base.name}_m{tile.m}n{tile.n}k{tile.k}_{plain.digest[:6]}"
-    return dataclasses.replace(plain, name=name)
+def _named(variant: Schedule, base: Schedule) -> Schedule:
+    return base if variant == base else named(variant, base.name)
 
 
 def prune(everything: Sequence[Candidate], number: int, *, keep: set[Schedule]) -> list[Candidate]:

@@ -97,9 +97,15 @@ class Database:
         )
         return {(each.digest, each.kernel): each for each in found}
 
-    def final(self, *, format: str, dtype: str) -> list[Record]:
-        """The good measurements that choices may rest on, of every GPU, quickest first."""
-        return self._select(f"format = ? AND dtype = ? AND {_LATEST}", (format, dtype, FINAL))
+    def final(self, *, format: str | None = None, dtype: str | None = None) -> list[Record]:
+        """The good measurements that choices may rest on, of every GPU, quickest first.
+
+        `format` or `dtype` None means every one; format "" are those of the dense product.
+        """
+        asked = {"format": format, "dtype": dtype}
+        given = {name: value for name, value in asked.items() if value is not None}
+        where = " AND ".join([*(f"{name} = ?" for name in given), _LATEST])
+        return self._select(where, (*given.values(), FINAL))
 
     def exported(self) -> list[Record]:
         """What a new shipped table holds: the user's final measurements, and the shipped ones of

@@ -72,9 +72,10 @@ class Machine:
         return self.roof.expand
 
 
-HOPPER_CLUSTERS = ((3, 42), (4, 30), (5, 22), (6, 18), (7, 16), (8, 14))
+HOPPER_CLUSTERS = ((3, 39), (4, 30), (5, 22), (6, 17), (7, 15), (8, 14))
 """A cluster stays within one of 8 groups of 14 to 18 multiprocessors, so that some are left over;
-the least over how 132 can lie there. Seen on an H200: 32 clusters of 4, 20 of 6 took two waves.
+the least of what drivers said of H200s (cuOccupancyMaxActiveClusters) and of how 132 can lie there.
+One more than these took two waves, twice as long.
 """
 
 H200_ROOF = Roof(1430.0, 1720.0, ((32, 1653.0), (64, 2291.0), (128, 2832.0), (256, 2843.0)))

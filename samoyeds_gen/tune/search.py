@@ -11,7 +11,15 @@ from typing import Final, Protocol
 
 from samoyeds_gen.errors import SamoyedsError, TuneError
 from samoyeds_gen.language import Schedule
-from samoyeds_gen.tune.candidates import Candidate, candidates, neighbours, prune
+from samoyeds_gen.tune.candidates import (
+    SHARES,
+    Candidate,
+    anonymous,
+    candidates,
+    neighbours,
+    prune,
+    recommended,
+)
 from samoyeds_gen.tune.choice import Task, shipped_schedules
 from samoyeds_gen.tune.database import Database
 from samoyeds_gen.tune.record import FINAL, Record, Status
@@ -94,7 +102,8 @@ def search(
     refinements: int = REFINEMENTS,
     progress: Progress = lambda done, total, sentence: None,
 ) -> Found:
-    """Find the quickest schedule for a task among variants of `bases` (None: the shipped ones).
+    """Find the quickest schedule for a task among variants of `bases` (None: the shipped ones, with
+    those that measurements nearby recommend).
 
     After the last rung the winner's neighbours are timed, at most `refinements` times.
 
@@ -102,7 +111,9 @@ def search(
     """
     given = shipped_schedules(task.problem.format, task.problem.dtype) if bases is None else bases
     everything = list(candidates(task, given))
-    pruned = prune(everything, rungs[0].number, keep=set(given))
+    known = [] if bases is not None else recommended(task, database, rungs[0].number // SHARES)
+    everything = _unlike(known, everything)
+    pruned = prune(everything, rungs[0].number, keep={*given, *(each.schedule for each in known)})
     if not pruned:
         raise TuneError(
             f"no schedule is legal for {task}", remedy="give a schedule file of your own to vary"
@@ -134,6 +145,12 @@ def search(
         reused=run.reused,
         refused=run.refused,
     )
+
+
+def _unlike(known: Sequence[Candidate], others: Sequence[Candidate]) -> list[Candidate]:
+    """The known ones, and others that are none of them under another name."""
+    taken = {anonymous(each.schedule) for each in known}
+    return [*known, *(each for each in others if anonymous(each.schedule) not in taken)]
 
 
 class _Run:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samoyeds_gen.tune.buckets import bucket, bucket_of, distance
+from samoyeds_gen.tune.buckets import bucket, bucket_of, distance, formats_apart
 
 sizes = st.integers(1, 10**6)
 shapes = st.tuples(sizes, sizes, sizes)
@@ -52,3 +52,21 @@ def test_distance_is_a_metric(a, b, c):
 def test_a_bucket_is_near_its_shapes(shape):
     large = tuple(max(64, size) for size in shape)
     assert distance(bucket_of(large), large) < 3 * 0.17
+
+
+FORMATS = ("1,2,128", "1,2,32", "1,1,32", "4,8,32", "8,16,32", "1,2,256")
+
+
+@pytest.mark.parametrize("left", FORMATS)
+@pytest.mark.parametrize("right", FORMATS)
+def test_formats_are_apart_by_an_octave_and_those_of_their_rows(left, right):
+    apart = formats_apart(left, right)
+    assert apart == formats_apart(right, left)
+    assert (apart == 0) == (left == right)
+    assert apart == 0 or apart >= 1
+
+
+def test_some_formats():
+    assert formats_apart("1,2,128", "1,2,32") == 1
+    assert formats_apart("1,2,32", "4,8,32") == 3
+    assert formats_apart("4,8,32", "8,16,32") == 2

@@ -16,12 +16,13 @@ from samoyeds_gen.tune.candidates import (
     Candidate,
     candidates,
     legal_variants,
-    named,
     neighbours,
     prune,
+    recommended,
 )
 from samoyeds_gen.tune.choice import legal, shipped_schedules
 from samoyeds_gen.tune.machines import machine_named
+from samoyeds_gen.tune.naming import named
 from samoyeds_gen.tune.record import FINAL
 from samoyeds_gen.tune.search import NEIGHBOURS, Outcome, Rung, search
 from samoyeds_gen.tune.shapes import SHAPES, ring, stream, warp_specialised
@@ -116,10 +117,32 @@ def test_a_variant_has_a_name_of_its_own_and_a_base_keeps_its():
     base = shipped()
     variant = replace(base, pipeline=replace(base.pipeline, stages=4))
     other = replace(base, pipeline=replace(base.pipeline, stages=5))
-    assert named(base, base) is base
-    assert named(variant, base).name.startswith("ssmm_sm80_prefix_m256n56k128_")
-    assert named(variant, base).name != named(other, base).name
-    assert named(variant, base).name.isidentifier()
+    assert Candidate(base, 1.0, base=base).under_its_name().schedule is base
+    made = Candidate(variant, 1.0, base=base).under_its_name().schedule
+    assert made.name.startswith("ssmm_sm80_prefix_m256n56k128_")
+    assert made.name != named(other, base.name).name
+    assert made.name.isidentifier()
+    assert named(other, made.name) == named(other, base.name), "names do not grow"
+
+
+def test_what_measurements_nearby_recommend_takes_part_whatever_the_model_says_of_it():
+    at = task((4096, 4096, 512))
+    slow = replace(shipped(), name="slow", pipeline=replace(shipped().pipeline, stages=2))
+    stored = database(record(slow, 50.0, (4096, 4096, 1024)))
+    assert [each.schedule for each in recommended(at, stored, 1)] == [slow]
+    world = World(at)
+    world.run(stored, rungs=(Rung(1, 16, Effort(1)), *RUNGS[1:]))
+    assert slow.digest in {digest for digests, _ in world.calls for digest in digests}
+
+
+def test_recommendations_do_not_change_while_a_shape_is_tuned():
+    at = task((4096, 4096, 512))
+    stored = database(record(shipped(), 50.0, (4096, 4096, 1024)))
+    before = recommended(at, stored, 6)
+    stored.store([record(shipped("ssmm_sm80_expand"), 1.0, at.shape)])
+    assert recommended(at, stored, 6) == before
+    shipped_row = record(shipped("ssmm_sm80_expand"), 1.0, at.shape, origin="h200.json")
+    assert recommended(at, database(shipped_row), 1)[0].schedule == shipped("ssmm_sm80_expand")
 
 
 @given(st.lists(st.floats(1, 100), min_size=1, max_size=60), st.integers(1, 20))
