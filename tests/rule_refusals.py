@@ -160,7 +160,6 @@ HOPPER_ROWS = [
     rule("launch-dependent", "launch prefetch=True asks for weight before the wait that dependent=True makes; add dependent=True, or leave it out", replace(STREAM, launch=Launch(prefetch=True)), target="sm_90a"),
     rule("launch-warpgroups", "launch prefetch=True is the stream's, a ring of warpgroups is filled after the wait; leave it out", replace(HOPPER, launch=Launch(True, True)), target="sm_90a"),
     rule("launch-waits", "launch dependent=True is the stream's and warpgroups', the ring begins when it may; leave it out, or use copy=atoms.LDG_STREAM_16B or atoms.TMA", replace(BASE, launch=Launch(True)), target="sm_90a"),
-    rule("launch-warpgroups", "launch dependent=True, but which experts have tokens is what the launch before finds; leave it out", replace(HOPPER, launch=Launch(True)), target="sm_90a", grouped=True),
     hopper("warpgroup-matrix", "copies by tma feed warpgroups, mma_sp_m16n8k32 is a warp's matrix step; use atoms.WGMMA_SP_M64K32, or copy=atoms.CP_ASYNC_16B", tensorize="mma_sp_m16n8k32"),
     hopper("atom-target", "wgmma_sp_m64k32 exists on sm_90a alone, the target is sm_100a; choose the target sm_90a, or another atom", on="sm_100a", target="sm_80"),
     hopper("warpgroups", "6 x 1 warps are not one to four warpgroups of 4 x 1 warps; use warps(m=4, 8, 12 or 16, n=1)", warps=Warps(6, 1)),

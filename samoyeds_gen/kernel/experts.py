@@ -16,11 +16,20 @@ Products = tuple[Product, Product]
 """The two products of an MLP; the first one's kernel multiplies gate and up, where it is gated."""
 
 
+def begins_early(products: Sequence[Product]) -> bool:
+    """Whether every product begins while the launch before it ends: then a layer's others do, too.
+
+    One that waits gives them nothing to begin early for.
+    """
+    return all(kernel.variant.plan.schedule.launch.dependent for kernel, _ in products)
+
+
 class ExpertsCall(PreparedCall):
     """`call(arrays) -> out [tokens, hidden]`: route or sort, both products, combine.
 
     `order` are the launches of the routing for this number of tokens; `experts` the grouped kernels
-    and stacked weights of both products, of the routed experts and the shared ones. `lone` are the
+    and stacked weights of both products, of the routed experts and the shared ones. Where all of
+    them begin early, so do combinations; the order should, too. `lone` are the
     kernels and weights of one more, the last of the routing's experts, which has a width of its own
     and sees every token; `ends` is where 0 and their number lie then, int32 [2].
     A call's `arrays` have the names that the routing's kernels give them, and "x" for the tokens
@@ -42,6 +51,7 @@ class ExpertsCall(PreparedCall):
     ) -> None:
         self._keep = keep
         (gate, up), (down, lower) = experts
+        self._early = begins_early((*experts, *(lone or ())))
         stack = order.shapes["offsets"][0] - (1 if lone is None else 2)
         hidden = lower.shape[0] // stack
         super().__init__(device, up.dtype, (tokens, hidden), like="x")
@@ -107,7 +117,9 @@ class ExpertsCall(PreparedCall):
 
         With one choice and without weights rows are copied as they are.
         """
-        launch = order_of_combine(target, dtype, choices, count, columns, 0, weighted=weighted)
+        launch = order_of_combine(
+            target, dtype, choices, count, columns, 0, weighted=weighted, early=self._early
+        )
         built = launch.built
         piece = built.plan.problem.elements  # type: ignore[union-attr]
         known = {

@@ -118,11 +118,13 @@ def order_of(
     index: str = "int32",
     gate: str | None = None,
     alone: int | None = None,
+    early: bool = False,
 ) -> Order:
     """The launches of a call: one CTA for up to `alone` tokens, else chunks that meet in counts.
 
     `values`, `index` and `gate` are the dtypes of logits or given weights, of given experts, and of
-    the weights of shared experts, if they have some.
+    the weights of shared experts, if they have some. `early` launches begin while the one before
+    ends (sm_90 and later).
     """
     shapes = shapes_of(routing, tokens)._asdict()
     kind = dtype_named(values)
@@ -130,7 +132,7 @@ def order_of(
     weighs = None if gate is None else dtype_named(gate)
 
     def built(one: Any, **options: Any) -> Built:
-        return build_step(Step(routing, one, **options), target)
+        return build_step(Step(routing, one, early=early, **options), target)
 
     first: dict[str, Any] = {"values": kind} | ({} if chooses else {"index": index})
     if alone is None:
@@ -160,15 +162,17 @@ def order_of_combine(
     aligned: int,
     *,
     weighted: bool = False,
+    early: bool = False,
 ) -> Launch:
     """The launch of a combination, in the widest pieces that rows and addresses allow.
 
-    `aligned` has the low bits of every address and row stride in bytes.
+    `aligned` has the low bits of every address and row stride in bytes. An `early` one begins while
+    the launch before ends (sm_90 and later).
     """
     kind = dtype_named(dtype)
     row = columns * kind.bytes | aligned
     piece = next(each for each in PIECE_BYTES if row % each == 0)
-    built = build_combine(Combine(choices, kind, piece // kind.bytes, weighted), target)
+    built = build_combine(Combine(choices, kind, piece // kind.bytes, weighted, early), target)
     pieces = columns * kind.bytes // piece
     turns = -(-pieces // built.plan.constant("kPieces"))
     if tokens * turns > MOST_SLOTS - built.plan.threads:

@@ -14,6 +14,7 @@ from samoyeds_gen.errors import CompileError
 from samoyeds_gen.formats import SparseWeight
 from samoyeds_gen.formats.arrays import Array
 from samoyeds_gen.kernel import ExpertsCall, GroupedKernel, RowsCall, grouped_kernel
+from samoyeds_gen.kernel.experts import begins_early
 from samoyeds_gen.kernel.routing import RoutingKernel, combine, compile_routing
 from samoyeds_gen.kernel.routing_steps import order_of
 from samoyeds_gen.language import Routed, Routing, Ssmm, make_ssmm, target_named
@@ -229,7 +230,6 @@ def _prepare(work: Work, kinds: Kinds, ends: Array | None) -> ExpertsCall:
     of = {"values": kinds.values, "index": kinds.experts, "gate": kinds.gate}
     names: Any = {name: str(kind).removeprefix("torch.") for name, kind in of.items() if kind}
     chooses = kinds.experts is None
-    order = order_of(work.rule, target, len(tokens), chooses=chooses, **names)
     first = Options(False, work.activation, work.gated)
 
     def stacked(w: SparseWeight, options: Options, **index: Any) -> tuple[GroupedKernel, Any]:
@@ -242,11 +242,15 @@ def _prepare(work: Work, kinds: Kinds, ends: Array | None) -> ExpertsCall:
     def alone(w: SparseWeight, options: Options) -> tuple[GroupedKernel, Any]:
         return _rows_kernel(w, options, tokens), w
 
+    experts = stacked(work.up, first, index="int32"), stacked(work.down, PLAIN)
+    own = None if lone is None else (alone(lone[0], first), alone(lone[1], PLAIN))
+    early = begins_early((*experts, *(own or ())))
+    order = order_of(work.rule, target, len(tokens), chooses=chooses, early=early, **names)
     return ExpertsCall(
         order,
         target,
-        (stacked(work.up, first, index="int32"), stacked(work.down, PLAIN)),
-        None if lone is None else (alone(lone[0], first), alone(lone[1], PLAIN)),
+        experts,
+        own,
         tokens=len(tokens),
         numbers={"logits_stride": kinds.stride} if chooses else {},
         device=device.index,

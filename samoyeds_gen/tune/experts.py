@@ -18,13 +18,14 @@ from samoyeds_gen.compiler.ring.geometry import derive_geometry
 from samoyeds_gen.compiler.warp_specialised import geometry as specialised
 from samoyeds_gen.errors import TuneError
 from samoyeds_gen.language import Schedule, Ssmm, Target, atoms, load_schedule, target_named
-from samoyeds_gen.language.schedule import Epilogue, Overlap, Resident, Tile, Warps
+from samoyeds_gen.language.schedule import Epilogue, Launch, Overlap, Resident, Tile, Warps
 from samoyeds_gen.tune.demand import estimate
 from samoyeds_gen.tune.machines import Machine
 from samoyeds_gen.tune.shapes import ring
 
 BASE: Final = "experts_sm90"
 TOKENS: Final = (16, 24, 32, 48, 64, 80, 96, 112, 120, 128, 144, 160, 176, 192, 200)
+EARLY_TO: Final = 0  # tokens a tile, up to which a layer's launches begin early: not measured yet
 TURNS_FROM: Final = 80  # tokens a tile: with fewer, warpgroups do not fill the matrix unit anyway
 SPARSE_BYTES: Final = 0.57  # bytes of weight, metadata and words an element that is stored
 MANY_WAVES: Final = 12  # from so many on, the last one counts half
@@ -207,6 +208,7 @@ def _candidates(problem: Ssmm) -> Iterator[Schedule]:
                     pack=replace(base.pack, gather=gather),
                     overlap=Overlap(1, tokens >= TURNS_FROM and base.overlap.turns),
                     epilogue=Epilogue(16),
+                    launch=Launch(tokens <= EARLY_TO),
                     where=(),
                 )
                 yield from _deepest(made, problem)

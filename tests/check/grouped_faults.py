@@ -40,6 +40,7 @@ SUBJECTS = {
         slices=16,
     ),
     "expand": _subject("expand", Format(2, 4, 32), scale=True),
+    "early": _subject("prefix", Format(1, 2, 64), early=True),
     "fragments": _subject("expand", Format(1, 1, 32), fragments=2),
     "streams": _subject("prefix", Format(1, 2, 64), fragments=2, activation="silu", gated=True),
     "shared": _subject(
@@ -70,6 +71,10 @@ FAULTS = (
     Fault("first tile not written", "if (lane == 0) expert_tiles[0] = 0;", "", (RAW,)),
     Fault("table read before it is written", TABLE, TABLE.replace("  __syncthreads();\n", ""),
           (RACE, RAW)),
+    Fault("tiles counted beside the launch before", "  await_launch();\n",
+          "  if (threadIdx.x >= 32) await_launch();\n", (RACE,), "early"),
+    Fault("tokens copied beside the launch before", "  await_launch();\n",
+          "  if (warpgroup < kConsumers) await_launch();\n", (RACE,), "early"),
     # The walk.
     Fault("search stops at the expert before", "behind - expert > 1", "behind - expert > 2",
           (UNWRITTEN, BOUNDS)),
@@ -130,6 +135,10 @@ MORE_FAULTS = (
           "if (threadIdx.x < 64) {\n    const int lane = threadIdx.x;", (RACE,)),
     Fault("half a warp counts", "if (threadIdx.x < 32) {\n    const int lane",
           "if (threadIdx.x < 16) {\n    const int lane", (DIVERGENT,)),
+    Fault("tiles counted beside the launch before", "  await_launch();\n",
+          "  if (threadIdx.x >= 32) await_launch();\n", (RACE,), "early"),
+    Fault("tokens copied beside the launch before", "  await_launch();\n",
+          "  if (warpgroup < kConsumers) await_launch();\n", (RACE,), "early"),
     # The walk.
     Fault("raster of all tiles", "kRasterGroup * tiles_n);\n    const int group_rows",
           "kRasterGroup * tiles_n + 1);\n    const int group_rows", (UNWRITTEN,)),

@@ -29,7 +29,7 @@ from samoyeds_gen.language import (
     make_ssmm,
     target_named,
 )
-from samoyeds_gen.language.dtypes import OUTPUT_TYPES
+from samoyeds_gen.language.dtypes import BFLOAT16, OUTPUT_TYPES
 from samoyeds_gen.language.schedule import (
     Cluster,
     Epilogue,
@@ -253,6 +253,11 @@ def dependent_kernels():
         launch = Launch(dependent=True, prefetch=name == "decode_sm80")
         schedule = replace(load_schedule(name, format, made.dtype), launch=launch)
         yield emit(compile_plan(schedule, made, target_named("sm_90a")))
+    grouped = make_ssmm(format, "bfloat16", grouped=True)
+    yield emit(compile_plan(schedule, grouped, target_named("sm_90a")))
+    rule, target = Routing(8, 2, "softmax_topk", False), target_named("sm_90a")
+    yield emit_routing(lower_step(Step(rule, "route", early=True), target))
+    yield emit_routing(lower_combine(Combine(2, BFLOAT16, 8, early=True), target))
 
 
 def routing_kernels():

@@ -1,10 +1,11 @@
 """One small layer of experts, run and compared: what a checker of memory and races is put around.
 
-    python tests/gpu/layer_run.py on_load|before|ring [cpu]
+    python tests/gpu/layer_run.py on_load|before|early|ring [cpu]
 
 Prints "0 wrong" and exits with 0 if every element is within its bound. Data is made on the CPU, so
-that on the GPU nearly all work is of the layer's own kernels. "ring" takes the kernels of GPUs
-without wgmma; with "cpu" the simulator runs them.
+that on the GPU nearly all work is of the layer's own kernels. With "early" every launch begins
+while the one before ends. "ring" takes the kernels of GPUs without wgmma; with "cpu" the simulator
+runs them.
 """
 
 import sys
@@ -27,6 +28,8 @@ TOKENS = (1, 40, 200)
 
 def choose(kind: str) -> None:
     """Let schedules of one kind be the only candidates."""
+    if kind == "early":
+        kind, choice.EARLY_TO = "before", max(choice.TOKENS)
     candidates = choice._candidates
 
     def of_kind(problem):

@@ -45,7 +45,7 @@ RUNS = (
     ("decode_sm80", "4,8,32"),
     ("ssmm_sm80_prefix", "1,2,64"),
 )
-LAYERS = ("on_load", "before", "ring")  # where tokens are gathered; kernels of other GPUs
+LAYERS = ("on_load", "before", "early", "ring")  # where tokens are gathered; kernels of other GPUs
 STREAMED = {
     "pack": Pack(data="fragment"),
     "layout": Layout("linear", "xor_128b"),

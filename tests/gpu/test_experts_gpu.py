@@ -190,3 +190,25 @@ def test_host_time_of_a_layer_call():
             best = min(best, (time.perf_counter() - began) / 20)
     print(f"a layer call takes {1e6 * best:.1f} us of the host")
     assert best < 40e-6
+
+
+@pytest.mark.parametrize("tokens", [1, 16, 100, 1000])
+def test_a_layer_whose_launches_begin_early_computes_the_same(tokens, monkeypatch):
+    """Call by call, from the host and as the graph that calls become which repeat."""
+    from samoyeds_gen.language import Routing
+    from samoyeds_gen.moe import on_kernels
+    from samoyeds_gen.tune import experts as planner
+
+    routing = Routing(16, 4, "softmax_topk", renormalise=True, shared=1)
+    found = []
+    for early in (0, max(planner.TOKENS)):
+        monkeypatch.setattr(planner, "EARLY_TO", early)
+        on_kernels._kernel.cache_clear()
+        torch.manual_seed(tokens)
+        experts = layer(shared=1)
+        x = torch.randn(tokens, 256, device="cuda").bfloat16()
+        logits = torch.randn(tokens, 16, device="cuda")
+        found.append([experts.routed(x, logits, routing) for _ in range(30)])
+    on_kernels._kernel.cache_clear()
+    assert not found[0][0].isnan().any()
+    assert all(torch.equal(each, found[0][0]) for several in found for each in several)

@@ -18,7 +18,7 @@ from samoyeds_gen.simulator import SimulationFault
 VALUE, RACE, BOUNDS, DIVERGENT = "wrong value", "race", "out of bounds", "divergent barrier"
 UNREAD = "uninitialised read"
 SLOT = (VALUE, RACE)  # two choices in one slot are a race of their stores
-SM80 = target_named("sm_80")
+SM80, SM90 = target_named("sm_80"), target_named("sm_90a")
 SUBJECTS = {
     "softmax": Routing(40, 4, "softmax_topk", True, shared=2),
     "all": Routing(40, 4, "softmax_topk", False),
@@ -48,7 +48,7 @@ def edited(built: Built, fault: Fault) -> Built:
     found = built.source.count(fault.old)
     assert found == 1, f"{fault.name}: {fault.old!r} occurs {found} times in {built.plan.entry}"
     source = built.source.replace(fault.old, fault.new)
-    build = compile_source(source, name=built.plan.source_name, target="sm_80")
+    build = compile_source(source, name=built.plan.source_name, target=built.plan.target.name)
     return Built(built.plan, source, build, built.sources)
 
 
@@ -65,8 +65,10 @@ def faulty(order: Order, fault: Fault | None) -> Order:
     return Order(launches, order.numbers, order.shapes, order.chunks)
 
 
-def outcome_of_route(fault: Fault | None, subject: str, alone: int) -> str | None:
-    """What the first wrong run comes to, None where all are right."""
+def outcome_of_route(
+    fault: Fault | None, subject: str, alone: int, *, early: bool = False
+) -> str | None:
+    """What the first wrong run comes to, None where all are right; `early` ones are of sm_90."""
     routing = SUBJECTS[subject]
     for tokens in TOKENS:
         for seed, kind in enumerate(LOGITS):
@@ -75,8 +77,8 @@ def outcome_of_route(fault: Fault | None, subject: str, alone: int) -> str | Non
             if routing.shared:
                 gate = np.ones(tokens, np.float32) / 2 if gate is None else np.float32(gate)
             order = order_of(
-                routing, SM80, tokens, chooses=True, values="float32",
-                gate=None if gate is None else "float32", alone=alone,
+                routing, SM90 if early else SM80, tokens, chooses=True, values="float32",
+                gate=None if gate is None else "float32", alone=alone, early=early,
             )  # fmt: skip
             given = {"logits": logits, "bias": bias, "shared_weight": gate}
             inputs = {name: array for name, array in given.items() if array is not None}
@@ -126,11 +128,13 @@ def _outcome(order: Order, inputs, numbers, wanted: Routed) -> str | None:
     return None if same else VALUE
 
 
-def outcome_of_combine(fault: Fault | None) -> str | None:
+def outcome_of_combine(fault: Fault | None, *, early: bool = False) -> str | None:
     """What adding up 11 rows, or 3 in two pieces a thread, comes to; order decides the sums."""
     choices, tokens, columns = 3 if fault is not None and fault.subject == "pieces" else 11, 9, 24
     weighted = fault is None or fault.subject == "weighted"
-    built = build_plan(lower_combine(Combine(choices, BFLOAT16, 8, weighted), SM80))
+    built = build_plan(
+        lower_combine(Combine(choices, BFLOAT16, 8, weighted, early), SM90 if early else SM80)
+    )
     built = built if fault is None else edited(built, fault)
     rng = np.random.default_rng(0)
     y = (rng.standard_normal((tokens * choices, columns)) * 50).astype(BFLOAT16.name)
@@ -296,4 +300,15 @@ COMBINE_FAULTS = (
           "weight[j] = scale[max(slot - 1, 0ll)];", subject="weighted"),
     Fault("weights added", "__fmul_rn(weight[j], ", "__fadd_rn(weight[j], ", subject="weighted"),
     Fault("stride of the output", "y + slot * y_stride", "y + slot * kElements"),
+)  # fmt: skip
+
+# A kernel without any wait is launched when the one before has ended, so some threads wait here.
+WAIT, FIRST_WARP = "  await_launch();\n", "  if (threadIdx.x < 32) await_launch();\n"
+EARLY_FAULTS = (
+    Fault("logits read beside the launch before", WAIT, FIRST_WARP, (RACE,)),
+    Fault("logits of a chunk read beside the launch before", WAIT, FIRST_WARP, (RACE,), "choose"),
+    Fault("counts read beside the launch before", WAIT, FIRST_WARP, (RACE,), "place"),
+)
+EARLY_COMBINE_FAULTS = (
+    Fault("rows read beside the launch before", WAIT, FIRST_WARP.replace("32", "16"), (RACE,)),
 )  # fmt: skip

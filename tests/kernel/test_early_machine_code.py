@@ -6,12 +6,16 @@ from dataclasses import replace
 import pytest
 from machine_code import needs_disassembler
 
+from samoyeds_gen.compiler import Combine, Step, lower_combine, lower_step
 from samoyeds_gen.formats import Format
 from samoyeds_gen.kernel import build_variant
-from samoyeds_gen.language import load_schedule, make_ssmm, target_named
+from samoyeds_gen.kernel.routing_steps import built_of
+from samoyeds_gen.language import Routing, load_schedule, make_ssmm, target_named
+from samoyeds_gen.language.dtypes import BFLOAT16
 from samoyeds_gen.language.schedule import Launch
 from samoyeds_gen.runtime import disassemble
 
+ROUTING = Routing(64, 4, "softmax_topk", True)
 WAIT, BEGIN = r"\bACQBULK\b", r"\bPREEXIT\b"
 ACCESS = r"\b(LDG|STG|LDGSTS|ATOMG|REDG?|UTMALDG|UTMASTG|UBLKCP)\b"  # loads, stores, copies by TMA
 
@@ -36,6 +40,39 @@ def test_nothing_stands_before_the_wait(name, format):
     schedule = load_schedule(name, format, problem.dtype)
     schedule = replace(schedule, launch=Launch(True, prefetch=name == "decode_sm80"))
     built = build_variant(schedule, problem, target_named("sm_90a"))
+    begin, wait, access = order_of(disassemble(built.build.cubin))
+    assert -1 < begin < wait < access
+
+
+@needs_disassembler
+@pytest.mark.parametrize("gated", [False, True])
+def test_experts_wait_before_they_count_tiles(gated):
+    activation = "silu" if gated else None
+    index = "int32" if gated else None
+    problem = make_ssmm(
+        Format(1, 2, 64), "bfloat16", grouped=True, gated=gated, activation=activation, index=index
+    )
+    base = load_schedule("experts_sm90", problem.format, problem.dtype)
+    built = build_variant(replace(base, launch=Launch(True)), problem, target_named("sm_90a"))
+    begin, wait, access = order_of(disassemble(built.build.cubin))
+    assert -1 < begin < wait < access
+
+
+@needs_disassembler
+@pytest.mark.parametrize(
+    "problem",
+    [
+        *(
+            Step(ROUTING, kind, early=True)
+            for kind in ("route", "choose", "sort", "count", "place")
+        ),
+        *(Combine(4, BFLOAT16, 8, weighted, early=True) for weighted in (False, True)),
+    ],
+    ids=lambda problem: problem.entry,
+)
+def test_routing_kernels_wait_before_they_read(problem):
+    lower = lower_step if isinstance(problem, Step) else lower_combine
+    built = built_of(lower(problem, target_named("sm_90a")))
     begin, wait, access = order_of(disassemble(built.build.cubin))
     assert -1 < begin < wait < access
 

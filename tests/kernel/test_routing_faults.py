@@ -3,6 +3,8 @@
 import pytest
 from routing_faults import (
     COMBINE_FAULTS,
+    EARLY_COMBINE_FAULTS,
+    EARLY_FAULTS,
     FAULTS,
     SORT_FAULTS,
     SUBJECTS,
@@ -31,6 +33,22 @@ def test_unedited_kernels_pass(subject, tokens):
 
 def test_an_unedited_combination_passes():
     assert outcome_of_combine(None) is None
+
+
+@pytest.mark.parametrize("tokens", [ONE_CTA, 0])
+def test_kernels_that_begin_early_pass(tokens):
+    assert outcome_of_route(None, "softmax", tokens, early=True) is None
+    assert outcome_of_combine(None, early=True) is None
+
+
+@pytest.mark.parametrize("fault", EARLY_FAULTS, ids=name_of)
+def test_a_fault_of_a_kernel_that_begins_early_is_found(fault):
+    assert outcome_of_route(fault, fault.subject, alone(fault), early=True) in fault.kinds
+
+
+@pytest.mark.parametrize("fault", EARLY_COMBINE_FAULTS, ids=name_of)
+def test_a_fault_of_a_combination_that_begins_early_is_found(fault):
+    assert outcome_of_combine(fault, early=True) in fault.kinds
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=name_of)

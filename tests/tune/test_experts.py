@@ -12,6 +12,7 @@ from samoyeds_gen.compiler import compile_plan, first_violation
 from samoyeds_gen.errors import TuneError
 from samoyeds_gen.formats import Format
 from samoyeds_gen.language import make_ssmm, target_named
+from samoyeds_gen.tune import experts
 from samoyeds_gen.tune.experts import ExpertTask, expected_tiles, expert_schedules, predicted
 from samoyeds_gen.tune.machines import MACHINES, machine_named
 
@@ -124,3 +125,14 @@ def test_a_format_that_no_kernel_takes_is_refused(name):
     problem = make_ssmm(Format(8, 16, 32), "bf16", activation="silu", grouped=True, gated=True)
     with pytest.raises(TuneError, match="no schedule multiplies experts of format"):
         expert_schedules(ExpertTask(**MIXTRAL, tokens=16), problem, machine_named(name))
+
+
+def test_launches_begin_early_up_to_a_number_of_tokens_a_tile(monkeypatch):
+    """Nobody's do yet."""
+    task = ExpertTask(**MIXTRAL, tokens=64)
+    assert not any(each.launch.dependent for each in expert_schedules(task, GATE, H200))
+    monkeypatch.setattr(experts, "EARLY_TO", 64)
+    made = expert_schedules(task, GATE, H200)
+    assert {each.launch.dependent for each in made if each.tile.n <= 64} == {True}
+    assert {each.launch.dependent for each in made if each.tile.n > 64} == {False}
+    assert any(each.tile.n > 64 for each in made)

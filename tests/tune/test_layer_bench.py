@@ -242,13 +242,16 @@ def test_kernels_are_compiled_ahead(monkeypatch):
     monkeypatch.setattr(choice, "grouped_kernel", compiled)
     monkeypatch.setattr(choice, "order_of", lambda *given, **options: steps.append(options))
     monkeypatch.setattr(
-        choice, "order_of_combine", lambda *given, weighted: steps.append((*given[2:5], weighted))
+        choice,
+        "order_of_combine",
+        lambda *given, weighted, early: steps.append((*given[2:5], weighted)),
     )
     cases = cases_of([config_named("qwen1.5-moe")], [16, 16384])
     count = choice.compile_ahead(cases, [Format(1, 2, 128)], machine_named("H200"))
     assert len(set(seen)) == len(seen) == count - 2 + 1
     assert {each[2] for each in seen} == {"sm_90a"}
-    assert {"chooses": False, "values": "float32", "index": "int64"} in steps
+    given = {"chooses": False, "values": "float32", "index": "int64", "early": False}
+    assert given in steps
     assert (4, 16, 2048, True) in steps
     assert (1, 4 * 16384, 2048, False) in steps
 

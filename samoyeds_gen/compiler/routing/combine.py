@@ -2,6 +2,7 @@
 
 from samoyeds_gen.compiler.ops import State
 from samoyeds_gen.compiler.plan import Constant, ConstantGroup, Parameter
+from samoyeds_gen.compiler.routing.lower import SECTIONS, early_wrappers
 from samoyeds_gen.compiler.routing.plan import Claim, RoutingPlan, TypeName
 from samoyeds_gen.compiler.routing.problem import Combine
 from samoyeds_gen.language.targets import Target
@@ -58,14 +59,16 @@ def lower_combine(problem: Combine, target: Target) -> RoutingPlan:
             Claim("sizeof(Whole) == kElements * sizeof(Element)", "a piece is one load"),
             Claim("kBatch <= kChoices", "a batch has rows to add"),
         ),
-        wrappers=(),
+        wrappers=early_wrappers(problem.early, target),
         functions=(
             State(f"the value of a {problem.dtype.name}", name=f"widen_{short}"),
             State(f"rounding to {problem.dtype.name}", name=f"narrow_{short}"),
             State("what a thread loads at a time", name="pieces"),
         ),
         sections=(
+            *((State(SECTIONS["begin_early"], name="begin_early"),) if problem.early else ()),
             State("the token and pieces of a thread", name="thread_place"),
+            *((State(SECTIONS["await_before"], name="await_before"),) if problem.early else ()),
             State("rows added in order", name="add_rows"),
             State("sums rounded and stored", name="store_sums"),
         ),

@@ -1,10 +1,17 @@
 """From a step of a routing to its plan: which sections it has, and every number they use."""
 
 from samoyeds_gen.compiler.ops import State
-from samoyeds_gen.compiler.plan import Constant, ConstantGroup, Parameter, Wrapper
+from samoyeds_gen.compiler.plan import (
+    DEPENDENT_LAUNCH,
+    Constant,
+    ConstantGroup,
+    Parameter,
+    Wrapper,
+)
 from samoyeds_gen.compiler.routing.plan import Claim, RoutingPlan, TypeName
 from samoyeds_gen.compiler.routing.problem import Step
 from samoyeds_gen.compiler.routing.words import score_of_choice, weighs_by
+from samoyeds_gen.compiler.rules import DEPENDENT_FROM
 from samoyeds_gen.errors import ScheduleError
 from samoyeds_gen.language.dtypes import DType
 from samoyeds_gen.language.targets import Target
@@ -51,7 +58,11 @@ SECTIONS = {
     "store_offsets_once": "offsets, from the first CTA",
     "place": "the slot of every choice",
     "place_shared": "slots of shared experts",
+    "begin_early": "let the launch behind begin",
+    "await_before": "wait until the launch before has ended",
 }
+CLEARING = ("shared_bits", "shared_choices", "shared_counts", "shared_sums")
+"""Sections that touch nothing but shared memory, before which a kernel need not wait."""
 ORDER = {
     "route": ("whole", "shared_bits", "shared_choices", "choose_tokens", "count_bits", "scan",
               "store_offsets", "place"),
@@ -76,6 +87,7 @@ def lower_step(step: Step, target: Target) -> RoutingPlan:
         )
     names = ORDER[step.kind]
     shared = ("place_shared",) if "place" in names and step.routing.shared else ()
+    choice = (Wrapper("redux_max"), Wrapper("redux_min")) if step.chooses else ()
     return RoutingPlan(
         entry=step.entry,
         problem=step,
@@ -87,11 +99,28 @@ def lower_step(step: Step, target: Target) -> RoutingPlan:
         types=_types(step),
         constants=(*_numbers(step), memory),
         claims=_claims(step),
-        wrappers=(Wrapper("redux_max"), Wrapper("redux_min")) if step.chooses else (),
+        wrappers=(*choice, *early_wrappers(step.early, target)),
         functions=_states(FUNCTIONS, _functions(step)),
-        sections=_states(SECTIONS, (*names, *shared)),
+        sections=_states(SECTIONS, (*(_early(names) if step.early else names), *shared)),
         parameters=_parameters(step),
     )
+
+
+def early_wrappers(early: bool, target: Target) -> tuple[Wrapper, ...]:
+    """The wrappers of a kernel that begins early. Raises ScheduleError where none can."""
+    if early and target.capability < DEPENDENT_FROM:
+        raise ScheduleError(
+            f"early=True needs sm_{DEPENDENT_FROM}, the target is {target.name}",
+            rule="launch-dependent",
+            remedy="leave it out, or choose a later target",
+        )
+    return tuple(Wrapper(name) for name in DEPENDENT_LAUNCH if early)
+
+
+def _early(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The sections of a kernel that begins early: it waits behind those that clear its memory."""
+    last = max(names.index(each) for each in CLEARING if each in names) + 1
+    return ("begin_early", *names[:last], "await_before", *names[last:])
 
 
 def _threads(step: Step) -> int:

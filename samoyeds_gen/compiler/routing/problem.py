@@ -20,7 +20,8 @@ class Step:
     "choose" or "count" leaves the counts of each chunk of tokens, and "place" sorts with them.
     `values` is the dtype of the logits (route, choose) or of the given weights (sort, count) and
     `index` that of given experts; `gate` is the dtype of the weights of shared experts (route,
-    sort, place), None where these are 1.
+    sort, place), None where these are 1. An `early` one begins while the launch before it ends, and
+    lets the one behind it do so (sm_90 and later).
     """
 
     routing: Routing
@@ -28,6 +29,7 @@ class Step:
     values: DType = FLOAT32
     index: IndexType = "int32"
     gate: DType | None = None
+    early: bool = False
 
     @property
     def chooses(self) -> bool:
@@ -58,19 +60,22 @@ class Step:
         parts += [f"gated_{self.gate.short}"] if self.gate else []
         parts += [] if self.kind == "place" else [self.values.short]
         parts += [f"i{self.index[3:]}"] if self.kind in ("sort", "count") else []
+        parts += ["early"] if self.early else []
         return "_".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Combine:
     """out[t] = sum over `choices` slots of rows of `dtype`, `elements` of them in a load; each row
-    times its weight if `weighted`.
+    times its weight if `weighted`. An `early` one begins while the launch before it ends, and lets
+    the one behind it do so (sm_90 and later).
     """
 
     choices: int
     dtype: DType
     elements: int
     weighted: bool = False
+    early: bool = False
 
     @property
     def piece_bytes(self) -> int:
@@ -80,5 +85,5 @@ class Combine:
     @property
     def entry(self) -> str:
         """The name of the kernel."""
-        weighted = "_weighted" if self.weighted else ""
-        return f"combine_{self.choices}_{self.dtype.short}_{self.piece_bytes}b{weighted}"
+        words = "_weighted" * self.weighted + "_early" * self.early
+        return f"combine_{self.choices}_{self.dtype.short}_{self.piece_bytes}b{words}"

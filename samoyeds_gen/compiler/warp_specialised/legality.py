@@ -238,19 +238,14 @@ def grouped_alone(case: Case) -> Violation | None:
 
 
 def launch_warpgroups(case: Case) -> Violation | None:
-    """Tiles are counted, and the ring is filled, when the launch before has ended."""
-    launch = case.schedule.launch
-    if launch.dependent and case.problem.grouped:
-        sentence = (
-            "launch dependent=True, but which experts have tokens is what the launch before finds"
-        )
-    elif launch.prefetch:
-        sentence = (
-            "launch prefetch=True is the stream's, a ring of warpgroups is filled after the wait"
-        )
-    else:
+    """The ring is filled when the launch before has ended."""
+    if not case.schedule.launch.prefetch:
         return None
-    return Violation(sentence, "leave it out", "launch")
+    return Violation(
+        "launch prefetch=True is the stream's, a ring of warpgroups is filled after the wait",
+        "leave it out",
+        "launch",
+    )
 
 
 def one_cta(case: Case) -> Violation | None:

@@ -66,7 +66,7 @@ def compile_ahead(cases: Sequence[Case], formats: Sequence[Format], machine: Mac
     A kernel that does not compile is left to the call that wants it.
     """
     target = target_named(machine.target)
-    wanted: dict[tuple[Schedule, Ssmm] | Case, None] = dict.fromkeys(cases)
+    wanted: dict[tuple[Schedule, Ssmm] | tuple[Case, bool], None] = {}
     for case in cases:
         for form in formats:
             try:
@@ -74,11 +74,12 @@ def compile_ahead(cases: Sequence[Case], formats: Sequence[Format], machine: Mac
             except SamoyedsError:
                 continue
             wanted.update({(each.schedule, each.problem): None for each in pair})
+            wanted[case, all(each.schedule.launch.dependent for each in pair)] = None
 
-    def compile_one(each: tuple[Schedule, Ssmm] | Case) -> bool:
+    def compile_one(each: tuple[Schedule, Ssmm] | tuple[Case, bool]) -> bool:
         try:
-            if isinstance(each, Case):
-                _compile_routing(each, target)
+            if isinstance(each[0], Case):
+                _compile_routing(each[0], target, early=bool(each[1]))
             else:
                 grouped_kernel(*each, target)
         except SamoyedsError:
@@ -89,11 +90,20 @@ def compile_ahead(cases: Sequence[Case], formats: Sequence[Format], machine: Mac
         return sum(pool.map(compile_one, wanted))
 
 
-def _compile_routing(case: Case, target: Target) -> None:
+def _compile_routing(case: Case, target: Target, *, early: bool) -> None:
     """What sorts tokens, gathers them and combines what experts computed."""
     config, top = case.config, case.config.top
     routing = Routing(config.experts, top, "softmax_topk", False)
-    order_of(routing, target, case.tokens, chooses=False, values="float32", index="int64")
+    order_of(
+        routing,
+        target,
+        case.tokens,
+        chooses=False,
+        values="float32",
+        index="int64",
+        early=early,
+    )
     for choices, rows in ((top, case.tokens), (1, case.tokens * top)):
         weighted = rows == case.tokens  # else it gathers
-        order_of_combine(target, "bfloat16", choices, rows, config.hidden, 0, weighted=weighted)
+        options = {"weighted": weighted, "early": early}
+        order_of_combine(target, "bfloat16", choices, rows, config.hidden, 0, **options)
