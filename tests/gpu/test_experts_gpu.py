@@ -175,6 +175,7 @@ def test_a_graph_replays_with_other_routing():
             assert torch.equal(y, experts(x, chosen, weights))
 
 
+@pytest.mark.host_time
 def test_host_time_of_a_layer_call():
     experts = layer()
     x, chosen, weights = drawn(16, 16, 4)

@@ -22,6 +22,7 @@ torch = pytest.importorskip("torch", reason="repeated calls are measured with to
 
 pytestmark = [
     pytest.mark.gpu,
+    pytest.mark.host_time,
     pytest.mark.skipif(not driver_present(), reason=driver_problem() or "no GPU"),
 ]
 

@@ -239,6 +239,7 @@ def host_times(*calls):
     return best
 
 
+@pytest.mark.host_time
 def test_host_overhead_of_a_layer_call(models):
     """Beyond the linear steps of the router and of the shared experts' gate, which dense layers
     have too.

@@ -131,6 +131,7 @@ def test_a_search_ends_with_a_right_kernel_and_is_not_repeated(tmp_path):
     assert 0 < dense.us < 1000
 
 
+@pytest.mark.host_time
 def test_an_automatic_call_is_right_and_quick_to_repeat():
     import time
 

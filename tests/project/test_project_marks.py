@@ -3,6 +3,7 @@ present, marks select them.
 """
 
 import ast
+import runpy
 
 import pytest
 from project_files import ROOT
@@ -66,3 +67,25 @@ def test_a_missing_mark_is_found():
     assert (
         unmarked(f"torch = {skip}\npytestmark = pytest.mark.torch\ndef test_a():\n    pass\n") == []
     )
+
+
+@pytest.mark.parametrize(("workers", "skipped"), [(None, 0), ("1", 0), ("8", 1)])
+def test_what_times_the_host_is_skipped_beside_other_workers(workers, skipped, monkeypatch):
+    class Item:
+        def __init__(self, *names):
+            self.names, self.added = names, []
+
+        def get_closest_marker(self, name):
+            return name in self.names or None
+
+        def add_marker(self, mark):
+            self.added.append(mark)
+
+    monkeypatch.delenv("PYTEST_XDIST_WORKER_COUNT", raising=False)
+    if workers is not None:
+        monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", workers)
+    hook = runpy.run_path(str(ROOT / "tests" / "conftest.py"))["pytest_collection_modifyitems"]
+    times, other = Item("gpu", "host_time"), Item("gpu")
+    hook([times, other])
+    assert (len(times.added), len(other.added)) == (skipped, 0)
+    assert all("run it without -n" in each.kwargs["reason"] for each in times.added)

@@ -22,7 +22,7 @@ from samoyeds_gen.runtime import (
 )
 from samoyeds_gen.runtime.memo import MEMO
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.host_time]
 
 
 def test_a_cached_source_is_a_loaded_kernel_in_20_ms(tmp_path, capsys):
