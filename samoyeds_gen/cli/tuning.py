@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 from samoyeds_gen.cli.benching import chosen_shapes, parse_formats, require_torch
 from samoyeds_gen.cli.console import print_table, steps
 from samoyeds_gen.cli.options import DEFAULT_DTYPE, DtypeText
+from samoyeds_gen.errors import TuneError
 from samoyeds_gen.formats import Format
 from samoyeds_gen.language import Schedule, load_schedule, make_ssmm, target_named
 from samoyeds_gen.runtime import device_info
@@ -18,7 +20,7 @@ from samoyeds_gen.tune import Database, Task, open_database
 from samoyeds_gen.tune.building import build_all
 from samoyeds_gen.tune.machines import machine_of
 from samoyeds_gen.tune.record import USER
-from samoyeds_gen.tune.search import QUICK_RUNGS, RUNGS, Found, Rung, search
+from samoyeds_gen.tune.search import QUICK_RUNGS, REFINEMENTS, RUNGS, Found, Rung, search
 from samoyeds_gen.tune.suites import Shape
 from samoyeds_gen.tune.tables import write_table
 
@@ -46,6 +48,15 @@ def tune(
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer candidates, shorter samples.")
     ] = False,
+    recommended: Annotated[
+        int,
+        typer.Option(
+            "--recommended",
+            metavar="N",
+            min=0,
+            help="Only time the N schedules that measurements nearby recommend; takes seconds.",
+        ),
+    ] = 0,
     database: Annotated[
         Path | None,
         typer.Option("--database", metavar="PATH", help="Another file than the user's own."),
@@ -65,9 +76,17 @@ def tune(
         require_torch("tune", "for buffers and the float64 check")
     else:
         shapes, formats = [], []
+    if recommended and files:
+        raise TuneError(
+            "--recommended takes the schedules of measurements, and files are given, too",
+            remedy="leave one of them out",
+        )
+    rungs = QUICK_RUNGS if quick or recommended else RUNGS
+    if recommended:
+        rungs = (replace(rungs[0], number=recommended), *rungs[1:])
     with closing(open_database(database)) as opened:
         found = [
-            tune_one(task(each, form, dtype), opened, files, QUICK_RUNGS if quick else RUNGS)
+            tune_one(task(each, form, dtype), opened, files, rungs, only=recommended > 0)
             for each in dict.fromkeys(shapes)
             for form in formats
         ]
@@ -85,7 +104,12 @@ def task(shape: Shape, format: Format, dtype: str) -> Task:
 
 
 def tune_one(
-    task: Task, database: Database, files: Sequence[str] | None, rungs: Sequence[Rung]
+    task: Task,
+    database: Database,
+    files: Sequence[str] | None,
+    rungs: Sequence[Rung],
+    *,
+    only: bool = False,
 ) -> tuple[Task, Found, float | None]:
     """Search one task, and time the dense product unless that is known; (task, found, dense us)."""
     from samoyeds_gen.tune.measuring import Measuring
@@ -108,6 +132,8 @@ def tune_one(
             measuring,
             bases=bases,
             rungs=rungs,
+            refinements=0 if only else REFINEMENTS,
+            only_recommended=only,
             progress=advance,
         )
     return task, found, dense

@@ -100,20 +100,22 @@ def search(
     bases: Sequence[Schedule] | None = None,
     rungs: Sequence[Rung] = RUNGS,
     refinements: int = REFINEMENTS,
+    only_recommended: bool = False,
     progress: Progress = lambda done, total, sentence: None,
 ) -> Found:
     """Find the quickest schedule for a task among variants of `bases` (None: the shipped ones, with
     those that measurements nearby recommend).
 
-    After the last rung the winner's neighbours are timed, at most `refinements` times.
+    After the last rung the winner's neighbours are timed, at most `refinements` times. With
+    `only_recommended` neither variants nor neighbours are: a shape takes seconds.
 
     Raises TuneError when no candidate is legal, compiles, and computes the right thing.
     """
-    given = shipped_schedules(task.problem.format, task.problem.dtype) if bases is None else bases
-    everything = list(candidates(task, given))
-    known = [] if bases is not None else recommended(task, database, rungs[0].number // SHARES)
-    everything = _unlike(known, everything)
-    pruned = prune(everything, rungs[0].number, keep={*given, *(each.schedule for each in known)})
+    everything, pruned = _entering(task, database, bases, rungs[0].number, only_recommended)
+    if not pruned and only_recommended:
+        raise TuneError(
+            f"no measurement recommends a schedule for {task}", remedy="search among all of them"
+        )
     if not pruned:
         raise TuneError(
             f"no schedule is legal for {task}", remedy="give a schedule file of your own to vary"
@@ -145,6 +147,23 @@ def search(
         reused=run.reused,
         refused=run.refused,
     )
+
+
+def _entering(
+    task: Task,
+    database: Database,
+    bases: Sequence[Schedule] | None,
+    number: int,
+    only_recommended: bool,
+) -> tuple[list[Candidate], list[Candidate]]:
+    """Every candidate, and those that are compiled: at most `number` but for those to keep."""
+    if only_recommended:
+        return [], recommended(task, database, number)
+    given = shipped_schedules(task.problem.format, task.problem.dtype) if bases is None else bases
+    known = [] if bases is not None else recommended(task, database, number // SHARES)
+    everything = _unlike(known, list(candidates(task, given)))
+    keep = {*given, *(each.schedule for each in known)}
+    return everything, prune(everything, number, keep=keep)
 
 
 def _unlike(known: Sequence[Candidate], others: Sequence[Candidate]) -> list[Candidate]:

@@ -235,6 +235,16 @@ def test_tune_searches_keeps_and_exports_and_advise_then_knows(cli, tuned, tmp_p
     assert ["H200", "", "bfloat16", 4096, 4096, 4096, "", 300.0] in table["entries"]
 
 
+def test_tune_times_no_more_than_what_is_recommended(cli, tuned):
+    arguments = ("tune", "-s", "4096,4096,4096", "-f", "1,2,64", "--recommended", "5")
+    ran = cli(*arguments)
+    assert ran.code == 0
+    assert 5 <= timed_and_known(ran.out)[0] <= 5 + 4  # sorted out, and the best of them to the end
+    wrong = cli("tune", "ssmm_sm80_prefix", *arguments[1:])
+    assert wrong.code != 0
+    assert "--recommended takes the schedules of measurements" in wrong.err
+
+
 def test_export_alone_needs_no_gpu(cli, tmp_path):
     ran = cli("tune", "--export", "table.json")
     assert (ran.code, ran.out) == (0, "wrote table.json\n")

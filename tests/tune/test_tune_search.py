@@ -135,6 +135,20 @@ def test_what_measurements_nearby_recommend_takes_part_whatever_the_model_says_o
     assert slow.digest in {digest for digests, _ in world.calls for digest in digests}
 
 
+def test_only_recommended_schedules_are_timed_if_that_is_asked_for():
+    at = task((4096, 4096, 512))
+    bases = [shipped(), shipped("ssmm_sm80_exchange"), shipped("ssmm_sm80_expand")]
+    stored = database(*(record(each, 50.0, (4096, 4096, 1024)) for each in bases))
+    world = World(at)
+    found = world.run(stored, only_recommended=True, rungs=(Rung(1, 2, Effort(1)), *RUNGS[1:]))
+    measured = {digest for digests, _ in world.calls for digest in digests}
+    assert measured == {each.schedule.digest for each in recommended(at, stored, 2)}
+    assert found.generated == 0
+    assert found.compiled == 2
+    with pytest.raises(TuneError, match="no measurement recommends a schedule"):
+        World(at).run(database(), only_recommended=True)
+
+
 def test_recommendations_do_not_change_while_a_shape_is_tuned():
     at = task((4096, 4096, 512))
     stored = database(record(shipped(), 50.0, (4096, 4096, 1024)))
