@@ -292,8 +292,8 @@ def _machine(name: str) -> Machine | None:
     return next((each for each in MACHINES if each.name in name), None)
 
 
-def _order(choice: Choice) -> tuple[float, str, str]:
-    return choice.expected_us or 0.0, choice.schedule.name, choice.schedule.digest
+def _order(choice: Choice) -> tuple[float, str]:
+    return choice.expected_us or 0.0, choice.schedule.name
 
 
 def _name(record: Record, task: Task) -> str:

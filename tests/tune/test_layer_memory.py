@@ -70,7 +70,7 @@ def no_driver(monkeypatch):
     monkeypatch.setattr(
         experts_module,
         "order_of_combine",
-        lambda *given, weighted=False: SimpleNamespace(built=built, blocks=1),
+        lambda *given, **options: SimpleNamespace(built=built, blocks=1),
     )
 
 
