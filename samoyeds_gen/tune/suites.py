@@ -33,6 +33,15 @@ SUITES: Final[dict[str, tuple[Shape, ...]]] = {
         (16384, 6144, 4096),
         (4096, 14336, 4096),
     ),
+    "ragged": (  # tokens as they come, and sizes of models that are no powers of two
+        (11008, 4096, 1000),
+        (4096, 11008, 2500),
+        (13824, 5120, 333),
+        (5760, 2304, 777),
+        (7000, 3000, 130),
+        (28672, 8192, 50),
+        (50257, 1600, 70),  # rows of the output do not begin at multiples of 16 bytes
+    ),
     "decode": tuple((m, k, n) for m, k in DECODE_WEIGHTS for n in DECODE_TOKENS),
 }
 

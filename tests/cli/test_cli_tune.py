@@ -108,12 +108,18 @@ def test_bench_options_choose_shapes_formats_and_effort(cli, gpu):
 
 
 REFUSED = [
-    (("bench", "--suite", "huge"), "suite 'huge' is not one of mma, paper, large, decode, moe, "),
+    (
+        ("bench", "--suite", "huge"),
+        "suite 'huge' is not one of mma, paper, large, ragged, decode, moe, ",
+    ),
     (("bench", "-f", "1,2"), "formats '1,2' are not triples n,m,v; write them as 1,2,64"),
     (("bench", "-f", "1,2,64,4"), "formats '1,2,64,4' are not triples n,m,v; write them"),
     (("bench", "-s", "1,2"), "shape '1,2' is not three positive integers m,k,n; write it"),
     (("bench", "-o", "r.txt"), "the output 'r.txt' does not end in one of .json, .csv, .svg;"),
-    (("tune", "--suite", "huge"), "suite 'huge' is not one of mma, paper, large, decode; use"),
+    (
+        ("tune", "--suite", "huge"),
+        "suite 'huge' is not one of mma, paper, large, ragged, decode; use",
+    ),
     (("tune", "-f", "2,1,64"), "format 2,1,64 keeps 2 of 1 sub-rows, but 1 <= n <= m <= 16"),
     (("advise", "-s", "8,8,8", "--gpu", "TPU"), "GPU 'TPU' is not one of H200, H100, A100, "),
     (("advise", "-s", "8,8"), "shape '8,8' is not three positive integers m,k,n; write it"),

@@ -188,8 +188,11 @@ def test_suites_are_those_that_are_reported():
     assert len(SUITES["paper"]) == 6
     assert len(SUITES["large"]) == 4
     assert len(SUITES["decode"]) == 5 * len(DECODE_TOKENS)
+    assert all(n % 16 for _, _, n in SUITES["ragged"]), "no tile takes them whole"
     assert all(min(shape) >= 1 for shapes in SUITES.values() for shape in shapes)
-    with pytest.raises(TuneError, match="suite 'huge' is not one of mma, paper, large, decode;"):
+    with pytest.raises(
+        TuneError, match="suite 'huge' is not one of mma, paper, large, ragged, decode;"
+    ):
         suite_named("huge")
 
 
