@@ -135,10 +135,6 @@ MORE_FAULTS = (
           "if (threadIdx.x < 64) {\n    const int lane = threadIdx.x;", (RACE,)),
     Fault("half a warp counts", "if (threadIdx.x < 32) {\n    const int lane",
           "if (threadIdx.x < 16) {\n    const int lane", (DIVERGENT,)),
-    Fault("tiles counted beside the launch before", "  await_launch();\n",
-          "  if (threadIdx.x >= 32) await_launch();\n", (RACE,), "early"),
-    Fault("tokens copied beside the launch before", "  await_launch();\n",
-          "  if (warpgroup < kConsumers) await_launch();\n", (RACE,), "early"),
     # The walk.
     Fault("raster of all tiles", "kRasterGroup * tiles_n);\n    const int group_rows",
           "kRasterGroup * tiles_n + 1);\n    const int group_rows", (UNWRITTEN,)),
