@@ -83,7 +83,7 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
         if turns and groups == 1:
             continue  # nobody to take turns with
         swizzle = layouts.LINEAR if streamed else layouts.swizzle_for_row(k)
-        for launch in _launches(n, problem):
+        for launch in _launches(n):
             yield replace(
                 fetch,
                 tile=Tile(WARPGROUP_ROWS * per_row * groups * matrices, n, k),
@@ -99,12 +99,12 @@ def variants(base: Schedule, problem: Ssmm, target: Target) -> Iterator[Schedule
             )
 
 
-def _launches(tokens: int, problem: Ssmm) -> tuple[Launch, ...]:
+def _launches(tokens: int) -> tuple[Launch, ...]:
     """How launches of such tiles follow one another: on an H200 those of few tokens took less time
-    when they began early, those of many took up to a tenth more. Experts' wait for their counts.
+    when they began early, those of many took up to a tenth more.
     """
     waits, early = Launch(), Launch(True)
-    if problem.grouped or tokens > BOTH_TOKENS:
+    if tokens > BOTH_TOKENS:
         return (waits,)
     return (early,) if tokens <= FEW_TOKENS else (waits, early)
 
