@@ -14,6 +14,7 @@ from itertools import product
 from typing import Final
 
 from samoyeds_gen.compiler import first_violation
+from samoyeds_gen.compiler.folds import plan_fold
 from samoyeds_gen.compiler.ring.geometry import derive_geometry
 from samoyeds_gen.compiler.warp_specialised import geometry as specialised
 from samoyeds_gen.errors import TuneError
@@ -26,6 +27,9 @@ from samoyeds_gen.tune.shapes import ring
 BASE: Final = "experts_sm90"
 TOKENS: Final = (16, 24, 32, 48, 64, 80, 96, 112, 120, 128, 144, 160, 176, 192, 200)
 EARLY_TO: Final = 0  # tokens a tile, up to which a layer's launches begin early: not measured yet
+MATRICES: Final = (
+    1  # of 64 rows a warpgroup with wide tiles, but for prefix sums: two not measured yet
+)
 TURNS_FROM: Final = 80  # tokens a tile: with fewer, warpgroups do not fill the matrix unit anyway
 SPARSE_BYTES: Final = 0.57  # bytes of weight, metadata and words an element that is stored
 MANY_WAVES: Final = 12  # from so many on, the last one counts half
@@ -49,10 +53,10 @@ class TileTime:
     end: float
     end_token: float
 
-    def of(self, tokens: int, steps: int) -> float:
-        """A tile of `tokens` and `steps` k steps."""
-        stage = self.stage + self.stage_token * tokens
-        return steps * stage + self.end + self.end_token * tokens
+    def of(self, tokens: int, steps: int, matrices: int = 1) -> float:
+        """A tile of `tokens` and `steps` k steps, whose warpgroups have so many matrices each."""
+        sums = matrices * tokens
+        return steps * (self.stage + self.stage_token * sums) + self.end + self.end_token * sums
 
 
 # By warpgroups of consumers; tokens boxed by TMA, and gathered by cp.async.
@@ -136,7 +140,8 @@ def predicted(task: ExpertTask, schedule: Schedule, problem: Ssmm, machine: Mach
     tiles = task.columns(tile.n) * math.ceil(task.m / tile.m)
     waves = tiles / machine.multiprocessors
     waves = math.ceil(waves) if waves < MANY_WAVES else waves + 0.5
-    work = waves * times.of(tile.n, steps)
+    matrices = specialised.derive_geometry(schedule, problem).matrices
+    work = waves * times.of(tile.n, steps, matrices)
     bytes_time = _moved(task, schedule, problem) / machine.dram * 1e-6
     time = (work**OVERLAP + bytes_time**OVERLAP) ** (1 / OVERLAP) + LAUNCH
     if problem.index is not None and not gathers:
@@ -196,18 +201,20 @@ def _measured(task: ExpertTask, schedule: Schedule) -> bool:
 def _candidates(problem: Ssmm) -> Iterator[Schedule]:
     base = load_schedule(BASE, problem.format, problem.dtype)
     rows = base.tile.m * 4 // base.warps.m  # of the decoded weight a warpgroup
+    prefix = plan_fold(base, problem) == "prefix"
     for consumers in BOXED:
         for tokens in TOKENS:
+            matrices = MATRICES if tokens >= TURNS_FROM and not prefix else 1
             for gather in ("before", "on_load") if problem.index else ("on_load",):
                 packed = "_packed" if gather == "before" else ""
                 made = replace(
                     base,
                     name=f"experts_n{tokens}_w{consumers}{packed}",
-                    tile=Tile(rows * consumers, tokens, base.tile.k),
+                    tile=Tile(rows * consumers * matrices, tokens, base.tile.k),
                     warps=Warps(4 * consumers, 1),
                     pack=replace(base.pack, gather=gather),
                     overlap=Overlap(1, tokens >= TURNS_FROM and base.overlap.turns),
-                    epilogue=Epilogue(16),
+                    epilogue=Epilogue(16, "warp" if matrices == 1 else "warpgroup"),
                     launch=Launch(tokens <= EARLY_TO),
                     where=(),
                 )

@@ -1,15 +1,15 @@
 """Times layers of experts as they are, and with numbers of the package set to other values.
 
-    python tests/gpu/compare_layers.py CONFIG TOKENS[,TOKENS ..] NAME=VALUE [NAME=VALUE ..]
+    python tests/gpu/compare_layers.py [--format N,M,V] CONFIG TOKENS[,TOKENS ..] NAME=VALUE ..
 
     python tests/gpu/compare_layers.py qwen3-30b-a3b 16,128 samoyeds_gen.tune.experts.EARLY_TO=64
 
-Format (1,2,128). Weights, tokens and routing are the same for both; outputs must be the same bits.
-Calls are replayed from CUDA graphs and taken in turn. Needs a GPU; CONFIG is a layer of
-`bench --suite moe`.
+Weights, of format (1,2,128) if none is given, tokens and routing are the same for both; outputs
+must be the same bits. Calls are replayed from CUDA graphs and taken in turn. Needs a GPU; CONFIG is
+a layer of `bench --suite moe`.
 """
 
-import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -31,7 +31,6 @@ from samoyeds_gen.tune.machines import machine_of
 from samoyeds_gen.tune.replay import device_sample
 from samoyeds_gen.tune.timing import Effort, Timed, time_interleaved
 
-FORM = Format(1, 2, 128)
 MOST_SETS = 8
 EFFORT = Effort(rounds=7, sample_ms=20, settle_ms=60, warmup_s=0.2)
 
@@ -77,7 +76,7 @@ def captured(experts: SparseExperts, inputs: list[Batch]) -> tuple[torch.Tensor,
     return out, graphs, forget(experts)
 
 
-def compare(case: Case, experts: SparseExperts, settings: list[str]) -> str:
+def compare(case: Case, form: Format, experts: SparseExperts, settings: list[str]) -> str:
     """One case: a line of both times and what was chosen."""
     place = torch.device("cuda")
     generator = torch.Generator(place).manual_seed(case.tokens)
@@ -85,10 +84,10 @@ def compare(case: Case, experts: SparseExperts, settings: list[str]) -> str:
     inputs = [draw_batch(case, generator) for _ in range(sets)]
     machine = machine_of(device_info())
     expected, plain, keep = captured(experts, inputs)
-    was = names_of(chosen_kernels(case, FORM, machine))
+    was = names_of(chosen_kernels(case, form, machine))
     with numbers(settings):
         found, changed, keep_too = captured(experts, inputs)
-        now = names_of(chosen_kernels(case, FORM, machine))
+        now = names_of(chosen_kernels(case, form, machine))
     same = "the same bits" if torch.equal(found, expected) else "OTHER OUTPUTS"
     times = time_interleaved({"as is": plain, "set": changed}, EFFORT, device_sample)
     del keep, keep_too
@@ -99,17 +98,22 @@ def compare(case: Case, experts: SparseExperts, settings: list[str]) -> str:
 
 def main() -> int:
     """Every number of tokens."""
-    name, tokens, *settings = sys.argv[1:]
-    config = config_named(name)
-    cases = [Case(config, int(each), "uniform") for each in tokens.split(",")]
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--format", type=Format.parse, default=Format(1, 2, 128))
+    parser.add_argument("config", type=config_named)
+    parser.add_argument("tokens", type=lambda text: [int(each) for each in text.split(",")])
+    parser.add_argument("settings", nargs="+", metavar="NAME=VALUE")
+    given = parser.parse_args()
+    cases = [Case(given.config, each, "uniform") for each in given.tokens]
     machine = machine_of(device_info())
-    compile_ahead(cases, [FORM], machine)
-    with numbers(settings):
+    compile_ahead(cases, [given.format], machine)
+    with numbers(given.settings):
         chosen_kernels.cache_clear()
-        compile_ahead(cases, [FORM], machine)
-    weights = LayerWeights(config, [FORM], torch.device("cuda"))
+        compile_ahead(cases, [given.format], machine)
+    weights = LayerWeights(given.config, [given.format], torch.device("cuda"))
+    experts = weights.sparse[given.format]
     for case in cases:
-        print(compare(case, weights.sparse[FORM], settings), flush=True)
+        print(compare(case, given.format, experts, given.settings), flush=True)
     return 0
 
 

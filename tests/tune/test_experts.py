@@ -136,3 +136,22 @@ def test_launches_begin_early_up_to_a_number_of_tokens_a_tile(monkeypatch):
     assert {each.launch.dependent for each in made if each.tile.n <= 64} == {True}
     assert {each.launch.dependent for each in made if each.tile.n > 64} == {False}
     assert any(each.tile.n > 64 for each in made)
+
+
+@pytest.mark.parametrize("form", [Format(1, 1, 32), Format(4, 8, 32), Format(1, 2, 128)], ids=str)
+def test_wide_tiles_may_have_two_matrices_a_warpgroup(form, monkeypatch):
+    """Nobody's have yet; prefix sums take the registers of both."""
+    problem = make_ssmm(form, "bfloat16", grouped=True)
+    task = ExpertTask(**MIXTRAL, tokens=4096)
+    plain = expert_schedules(task, problem, H200)
+    assert {each.epilogue.by for each in plain} == {"warp"}
+    monkeypatch.setattr(experts, "MATRICES", 2)
+    made = expert_schedules(task, problem, H200)
+    if form.n == 1 and form.m == 2:
+        assert made == plain
+        return
+    tall = [each for each in made if each.epilogue.by == "warpgroup"]
+    assert {each.tile.m // each.warps.m for each in tall} == {32}
+    assert {each.tile.m // each.warps.m for each in made if each not in tall} <= {16}
+    assert all((each.tile.n >= experts.TURNS_FROM) == (each in tall) for each in made)
+    assert made[0] in tall
