@@ -29,6 +29,12 @@ from samoyeds_gen.tune.layers.markdown import (
 from samoyeds_gen.tune.layers.memory_rows import MemoryRow
 from samoyeds_gen.tune.layers.model_rows import ModelRow
 from samoyeds_gen.tune.layers.rows import LayerRow, read_rows
+from samoyeds_gen.tune.markdown import (
+    decode_markdown,
+    rates_markdown,
+    read_products,
+    times_markdown,
+)
 
 DOCS = Path(__file__).parent
 WALK = ((200, 0, 37, 144, 300), 1024, (256, 144), 2, 6)  # what docs/experts.md explains
@@ -38,7 +44,12 @@ LAYERS = (
     ("model", ModelRow, models_markdown),
     ("memory", MemoryRow, memory_markdown),
 )
-PLACE = re.compile(r"(?<=<!-- ladder begin -->\n).*?(?=<!-- ladder end -->)", re.DOTALL)
+PRODUCTS = {
+    "large": rates_markdown,
+    "paper": times_markdown,
+    "ragged": times_markdown,
+    "decode": decode_markdown,
+}
 
 HEAD = """# Directives
 
@@ -83,8 +94,22 @@ def _paragraph(text: str) -> str:
 
 def hopper_page(figures: Figures) -> str:
     """docs/hopper.md as it stands, with the ladder's tables between their markers."""
-    page = (DOCS / "hopper.md").read_text()
-    return PLACE.sub(lambda found: as_markdown(figures), page)
+    return filled((DOCS / "hopper.md").read_text(), "ladder", as_markdown(figures))
+
+
+def filled(page: str, name: str, text: str) -> str:
+    """A page with the text between the markers of this name, if it has them."""
+    place = rf"(?<=<!-- {name} begin -->\n).*?(?=<!-- {name} end -->)"
+    return re.sub(place, lambda found: text, page, flags=re.DOTALL)
+
+
+def products_page(path: Path) -> str:
+    """A page as it stands, with the tables of the newest run of every suite of products."""
+    page = path.read_text()
+    for suite, markdown in PRODUCTS.items():
+        runs = sorted((DOCS / "measurements").glob(f"*-h200-{suite}.json"))
+        page = filled(page, suite, markdown(read_products(runs[-1]) if runs else []))
+    return page
 
 
 def layers_page() -> str:
@@ -92,8 +117,7 @@ def layers_page() -> str:
     page = (DOCS / "moe_measurements.md").read_text()
     for suite, kind, markdown in LAYERS:
         text = markdown(*read_rows(DOCS / "measurements" / f"{suite}_h200.json", kind, suite))
-        place = rf"(?<=<!-- {suite} begin -->\n).*?(?=<!-- {suite} end -->)"
-        page = re.sub(place, lambda found, text=text: text, page, flags=re.DOTALL)
+        page = filled(page, suite, text)
     return page
 
 
@@ -120,6 +144,8 @@ def pages() -> dict[Path, str]:
         DOCS / "directives.md": directive_reference(),
         DOCS / "hopper.md": hopper_page(figures),
         DOCS / "moe_measurements.md": layers_page(),
+        DOCS / "measurements" / "README.md": products_page(DOCS / "measurements" / "README.md"),
+        DOCS.parent / "README.md": products_page(DOCS.parent / "README.md"),
         **layer_pictures(),
         DOCS / "pictures" / "expert_tiles.svg": draw_expert_tiles(*WALK),
         DOCS / "pictures" / "ladder.svg": draw_ladder(figures),
