@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import typer
 
 from samoyeds_gen.cli.console import print_table
-from samoyeds_gen.tune.layers.markdown import memory_cells, times
+from samoyeds_gen.tune.layers.markdown import memory_cells
 from samoyeds_gen.tune.layers.memory_rows import MemoryRow, PeakRow
 from samoyeds_gen.tune.layers.model_rows import ModelMean, ModelRow, model_means
 from samoyeds_gen.tune.layers.rows import LayerMean, LayerRow, layer_means
 from samoyeds_gen.tune.layers.run import LayerResults
+from samoyeds_gen.tune.markdown import times
 
 
 def print_layers(results: LayerResults) -> None:

@@ -20,7 +20,7 @@ from samoyeds_gen.tune import Database, Task, open_database
 from samoyeds_gen.tune.building import build_all
 from samoyeds_gen.tune.machines import machine_of
 from samoyeds_gen.tune.record import USER
-from samoyeds_gen.tune.search import QUICK_RUNGS, REFINEMENTS, RUNGS, Found, Rung, search
+from samoyeds_gen.tune.search import QUICK_RUNGS, RUNGS, Found, Rung, search
 from samoyeds_gen.tune.suites import Shape
 from samoyeds_gen.tune.tables import write_table
 
@@ -132,7 +132,6 @@ def tune_one(
             measuring,
             bases=bases,
             rungs=rungs,
-            refinements=0 if only else REFINEMENTS,
             only_recommended=only,
             progress=advance,
         )

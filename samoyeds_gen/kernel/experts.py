@@ -1,12 +1,12 @@
 """The launches of a layer's experts on a GPU, and of a product with the weight of one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from samoyeds_gen.formats import SparseWeight
 from samoyeds_gen.kernel.grouped import GroupedKernel
 from samoyeds_gen.kernel.prepared import PreparedCall, Stage
 from samoyeds_gen.kernel.routing_steps import DTYPES, Order, order_of_combine
-from samoyeds_gen.language import Routed, Target
+from samoyeds_gen.language import Routed, Schedule, Target
 
 COUNTS = "counts"
 
@@ -16,12 +16,16 @@ Products = tuple[Product, Product]
 """The two products of an MLP; the first one's kernel multiplies gate and up, where it is gated."""
 
 
-def begins_early(products: Sequence[Product]) -> bool:
-    """Whether every product begins while the launch before it ends: then a layer's others do, too.
-
-    One that waits gives them nothing to begin early for.
+def begins_early(schedules: Iterable[Schedule]) -> bool:
+    """Whether the products of a layer, of these schedules, all begin while the launch before ends:
+    then its other launches do, too. A product that waits gives them nothing to begin early for.
     """
-    return all(kernel.variant.plan.schedule.launch.dependent for kernel, _ in products)
+    return all(each.launch.dependent for each in schedules)
+
+
+def schedules_of(products: Iterable[Product]) -> list[Schedule]:
+    """The schedules that products are compiled from."""
+    return [kernel.variant.plan.schedule for kernel, _ in products]
 
 
 class ExpertsCall(PreparedCall):
@@ -51,7 +55,7 @@ class ExpertsCall(PreparedCall):
     ) -> None:
         self._keep = keep
         (gate, up), (down, lower) = experts
-        self._early = begins_early((*experts, *(lone or ())))
+        self._early = begins_early(schedules_of((*experts, *(lone or ()))))
         stack = order.shapes["offsets"][0] - (1 if lone is None else 2)
         hidden = lower.shape[0] // stack
         super().__init__(device, up.dtype, (tokens, hidden), like="x")

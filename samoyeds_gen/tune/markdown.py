@@ -49,7 +49,7 @@ def decode_markdown(rows: Sequence[Row]) -> str:
         for (m, k), cells in by_weight.items()
     ]
     head = ("m x k", *(f"n = {n}" for n in tokens))
-    return "\n".join((_table(head, lines), _means(ours), _bandwidth(ours)))
+    return "\n".join((table(head, lines), _means(ours), _bandwidth(ours)))
 
 
 def _by_shape(rows: Sequence[Row], figure: Callable[[Row], str]) -> str:
@@ -77,13 +77,13 @@ def _by_shape(rows: Sequence[Row], figure: Callable[[Row], str]) -> str:
         "" if name == CUBLAS or not each else f"{geometric_mean(each):.2f}x ({min(each):.2f}x)"
         for name, each in zip(columns, ratios, strict=True)
     ]
-    return _table(("m, k, n", *columns), [*lines, ("geometric mean (least)", *spread)])
+    return table(("m, k, n", *columns), [*lines, ("geometric mean (least)", *spread)])
 
 
 def _cell(row: Row | None, figure: str, *, bare: bool = False) -> str:
     if row is None:
         return ""
-    return figure if bare or row.ratio is None else f"{figure} ({row.ratio:.2f}x)"
+    return figure if bare or row.ratio is None else f"{figure} ({times(row.ratio)})"
 
 
 def _ahead(rows: Sequence[Row]) -> str:
@@ -118,8 +118,13 @@ def _bandwidth(ours: Sequence[Row]) -> str:
     )
 
 
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
     rule = "|---" * len(head) + "|"
-    return "\n".join(
-        ["| " + " | ".join(head) + " |", rule, *("| " + " | ".join(each) + " |" for each in lines)]
-    ) + "\n"  # fmt: skip
+    rows = ["| " + " | ".join(each) + " |" for each in (head, *lines)]
+    return "\n".join([rows[0], rule, *rows[1:]]) + "\n"
+
+
+def times(ratio: float | None) -> str:
+    """A ratio as it stands in a table; nothing for none."""
+    return "" if ratio is None else f"{ratio:.2f}x"

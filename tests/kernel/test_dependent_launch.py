@@ -18,7 +18,7 @@ from samoyeds_gen.compiler import (
 )
 from samoyeds_gen.errors import ScheduleError
 from samoyeds_gen.formats import Format
-from samoyeds_gen.kernel.experts import begins_early
+from samoyeds_gen.kernel.experts import begins_early, schedules_of
 from samoyeds_gen.language import Routing, load_schedule, make_ssmm, target_named
 from samoyeds_gen.language.dtypes import BFLOAT16
 from samoyeds_gen.language.schedule import Launch, Tile
@@ -141,4 +141,4 @@ def test_a_layer_begins_early_where_all_of_its_products_do(first, second):
         for early in (first, second)
     ]
     w = experts_of(FORMS[0], 2, 32, 128, np.random.default_rng(0))
-    assert begins_early([(each, w) for each in kernels]) == (first and second)
+    assert begins_early(schedules_of([(each, w) for each in kernels])) == (first and second)

@@ -2,7 +2,7 @@
 
 from samoyeds_gen.compiler.ops import State
 from samoyeds_gen.compiler.plan import Constant, ConstantGroup, Parameter
-from samoyeds_gen.compiler.routing.lower import SECTIONS, early_wrappers
+from samoyeds_gen.compiler.routing.lower import EARLY, early_wrappers
 from samoyeds_gen.compiler.routing.plan import Claim, RoutingPlan, TypeName
 from samoyeds_gen.compiler.routing.problem import Combine
 from samoyeds_gen.language.targets import Target
@@ -21,6 +21,13 @@ MANY_CTAS, MANY_WEIGHTED_CTAS = 6, 5
 PIECES = 4
 """Most pieces of a row that a thread has."""
 
+SECTIONS = {
+    "begin_early": "let the launch behind begin",
+    "thread_place": "the token and pieces of a thread",
+    "await_before": "wait until the launch before has ended",
+    "add_rows": "rows added in order",
+    "store_sums": "sums rounded and stored",
+}
 WHOLE = {2: "unsigned short", 4: "unsigned", 8: "uint2", 16: "uint4"}
 
 
@@ -65,12 +72,10 @@ def lower_combine(problem: Combine, target: Target) -> RoutingPlan:
             State(f"rounding to {problem.dtype.name}", name=f"narrow_{short}"),
             State("what a thread loads at a time", name="pieces"),
         ),
-        sections=(
-            *((State(SECTIONS["begin_early"], name="begin_early"),) if problem.early else ()),
-            State("the token and pieces of a thread", name="thread_place"),
-            *((State(SECTIONS["await_before"], name="await_before"),) if problem.early else ()),
-            State("rows added in order", name="add_rows"),
-            State("sums rounded and stored", name="store_sums"),
+        sections=tuple(
+            State(text, name=name)
+            for name, text in SECTIONS.items()
+            if problem.early or name not in EARLY
         ),
         parameters=tuple(
             Parameter(declaration.split()[-1], declaration, declaration.split()[-1], note)

@@ -61,17 +61,19 @@ SECTIONS = {
     "begin_early": "let the launch behind begin",
     "await_before": "wait until the launch before has ended",
 }
-CLEARING = ("shared_bits", "shared_choices", "shared_counts", "shared_sums")
-"""Sections that touch nothing but shared memory, before which a kernel need not wait."""
+EARLY = ("begin_early", "await_before")
+"""Sections of kernels that begin early alone; they wait behind what is shared memory's only."""
 ORDER = {
-    "route": ("whole", "shared_bits", "shared_choices", "choose_tokens", "count_bits", "scan",
-              "store_offsets", "place"),
-    "sort": ("whole", "shared_bits", "shared_choices", "read_choices", "count_bits", "scan",
-             "store_offsets", "place"),
-    "choose": ("chunk_of_tokens", "shared_counts", "choose_tokens", "store_counts"),
-    "count": ("chunk_of_tokens", "shared_counts", "read_choices", "store_counts"),
-    "place": ("chunk_of_tokens", "shared_bits", "shared_sums", "set_bits", "sum_counts", "scan",
-              "store_offsets_once", "place"),
+    "route": ("begin_early", "whole", "shared_bits", "shared_choices", "await_before",
+              "choose_tokens", "count_bits", "scan", "store_offsets", "place"),
+    "sort": ("begin_early", "whole", "shared_bits", "shared_choices", "await_before",
+             "read_choices", "count_bits", "scan", "store_offsets", "place"),
+    "choose": ("begin_early", "chunk_of_tokens", "shared_counts", "await_before",
+               "choose_tokens", "store_counts"),
+    "count": ("begin_early", "chunk_of_tokens", "shared_counts", "await_before", "read_choices",
+              "store_counts"),
+    "place": ("begin_early", "chunk_of_tokens", "shared_bits", "shared_sums", "await_before",
+              "set_bits", "sum_counts", "scan", "store_offsets_once", "place"),
 }  # fmt: skip
 
 
@@ -85,7 +87,7 @@ def lower_step(step: Step, target: Target) -> RoutingPlan:
             rule="shared-limit",
             remedy="route to fewer experts",
         )
-    names = ORDER[step.kind]
+    names = tuple(each for each in ORDER[step.kind] if step.early or each not in EARLY)
     shared = ("place_shared",) if "place" in names and step.routing.shared else ()
     choice = (Wrapper("redux_max"), Wrapper("redux_min")) if step.chooses else ()
     return RoutingPlan(
@@ -101,7 +103,7 @@ def lower_step(step: Step, target: Target) -> RoutingPlan:
         claims=_claims(step),
         wrappers=(*choice, *early_wrappers(step.early, target)),
         functions=_states(FUNCTIONS, _functions(step)),
-        sections=_states(SECTIONS, (*(_early(names) if step.early else names), *shared)),
+        sections=_states(SECTIONS, (*names, *shared)),
         parameters=_parameters(step),
     )
 
@@ -115,12 +117,6 @@ def early_wrappers(early: bool, target: Target) -> tuple[Wrapper, ...]:
             remedy="leave it out, or choose a later target",
         )
     return tuple(Wrapper(name) for name in DEPENDENT_LAUNCH if early)
-
-
-def _early(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The sections of a kernel that begins early: it waits behind those that clear its memory."""
-    last = max(names.index(each) for each in CLEARING if each in names) + 1
-    return ("begin_early", *names[:last], "await_before", *names[last:])
 
 
 def _threads(step: Step) -> int:

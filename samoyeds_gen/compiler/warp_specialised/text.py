@@ -41,8 +41,6 @@ class SpecialisedText(KernelText):
         self.gathered, self.turns = g.gathered, plan.schedule.overlap.turns
         self.ahead, self.skewed = plan.schedule.overlap.ahead, plan.schedule.overlap.skew > 0
         self.dependent = plan.schedule.launch.dependent
-        self.early_experts = self.dependent and self.grouped  # tiles are counted behind the wait
-        self.early_alone = self.dependent and not self.grouped
         self.stages_a_turn = 2 if self.ahead else 1
         self.full_count = "129" if g.gathered else "1"
         self.clustered, self.split = g.cluster > 1, g.split > 1

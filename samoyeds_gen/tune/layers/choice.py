@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from samoyeds_gen.errors import SamoyedsError
 from samoyeds_gen.formats import Format
 from samoyeds_gen.kernel import grouped_kernel
+from samoyeds_gen.kernel.experts import begins_early
 from samoyeds_gen.kernel.routing_steps import order_of, order_of_combine
 from samoyeds_gen.language import Routing, Schedule, Ssmm, Target, make_ssmm, target_named
 from samoyeds_gen.tune.buckets import bucket
@@ -66,22 +68,23 @@ def compile_ahead(cases: Sequence[Case], formats: Sequence[Format], machine: Mac
     A kernel that does not compile is left to the call that wants it.
     """
     target = target_named(machine.target)
-    wanted: dict[tuple[Schedule, Ssmm] | tuple[Case, bool], None] = {}
+    wanted: dict[tuple[Any, ...], None] = {}  # a function and its arguments, each once
     for case in cases:
         for form in formats:
             try:
                 pair = chosen_kernels(case, form, machine)
             except SamoyedsError:
                 continue
-            wanted.update({(each.schedule, each.problem): None for each in pair})
-            wanted[case, all(each.schedule.launch.dependent for each in pair)] = None
+            early = begins_early(each.schedule for each in pair)
+            wanted[_compile_routing, case, target, early] = None
+            wanted.update(
+                {(grouped_kernel, each.schedule, each.problem, target): None for each in pair}
+            )
 
-    def compile_one(each: tuple[Schedule, Ssmm] | tuple[Case, bool]) -> bool:
+    def compile_one(each: tuple[Any, ...]) -> bool:
+        compile_it, *arguments = each
         try:
-            if isinstance(each[0], Case):
-                _compile_routing(each[0], target, early=bool(each[1]))
-            else:
-                grouped_kernel(*each, target)
+            compile_it(*arguments)
         except SamoyedsError:
             return False
         return True
@@ -90,7 +93,7 @@ def compile_ahead(cases: Sequence[Case], formats: Sequence[Format], machine: Mac
         return sum(pool.map(compile_one, wanted))
 
 
-def _compile_routing(case: Case, target: Target, *, early: bool) -> None:
+def _compile_routing(case: Case, target: Target, early: bool) -> None:
     """What sorts tokens, gathers them and combines what experts computed."""
     config, top = case.config, case.config.top
     routing = Routing(config.experts, top, "softmax_topk", False)

@@ -7,9 +7,9 @@ from samoyeds_gen.tune.layers.best import ANCHOR
 from samoyeds_gen.tune.layers.memory_rows import MemoryRow
 from samoyeds_gen.tune.layers.model_rows import ModelRow, model_means
 from samoyeds_gen.tune.layers.rows import LayerRow, layer_means
+from samoyeds_gen.tune.markdown import NOT_YET, table, times
 
 NOTHING = ""
-NOT_YET = "Not measured yet.\n"
 MEGA = 1e6
 
 
@@ -35,7 +35,7 @@ def layers_markdown(rows: Sequence[LayerRow], about: dict[str, Any]) -> str:
         if each.contender != ANCHOR
     ]
     head = ("cases", "routing", "contender", "of best", "least", "of grouped_mm", "least")
-    parts += ["**Geometric means**\n", _table(head, means)]
+    parts += ["**Geometric means**\n", table(head, means)]
     first = [row for row in rows if row.contender == _first_of_ours(rows)]
     dense = {row.case: row for row in rows if row.contender == ANCHOR}
     parts.append("**Peak memory of a call beside weights and inputs**, MB (grouped_mm)\n")
@@ -73,8 +73,8 @@ def models_markdown(rows: Sequence[ModelRow], about: dict[str, Any]) -> str:
         for each in model_means(rows)
         if each.contender != ANCHOR
     ]
-    parts = [_table(head, lines)]
-    parts.append(_table(("geometric mean", "experts", "of grouped_mm", "least", "calls"), means))
+    parts = [table(head, lines)]
+    parts.append(table(("geometric mean", "experts", "of grouped_mm", "least", "calls"), means))
     return "\n".join([*parts, _made(about)])
 
 
@@ -89,9 +89,9 @@ def memory_markdown(rows: Sequence[MemoryRow], about: dict[str, Any]) -> str:
         lines.append(
             (*memory_cells(row), row.dense_measured, row.measured) if tried else memory_cells(row)
         )
-    table = _table((*head, "dense did", "ours did") if tried else head, lines)
+    text = table((*head, "dense did", "ours did") if tried else head, lines)
     how = _made(about) if tried else f"By formula alone, for one {about.get('gpu')}.\n"
-    return "\n".join([table, how])
+    return "\n".join([text, how])
 
 
 def memory_cells(row: MemoryRow) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ def _by_tokens(rows: Sequence[LayerRow], cell: Any) -> str:
         (config, *(found.get((config, each), NOTHING) for each in tokens))
         for config in dict.fromkeys(row.config for row in rows)
     ]
-    return _table(("layer", *(f"{each} tokens" for each in tokens)), lines)
+    return table(("layer", *(f"{each} tokens" for each in tokens)), lines)
 
 
 def _time_cell(row: LayerRow) -> str:
@@ -128,13 +128,6 @@ def _first_of_ours(rows: Sequence[LayerRow]) -> str:
     return next((row.contender for row in rows if row.kind == "ours"), NOTHING)
 
 
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rule = "|---" * len(head) + "|"
-    return "\n".join(["| " + " | ".join(each) + " |" for each in (head,)] + [rule] + [
-        "| " + " | ".join(each) + " |" for each in lines
-    ]) + "\n"  # fmt: skip
-
-
 def _made(about: dict[str, Any]) -> str:
     effort = about.get("effort") or {}
     return (
@@ -142,8 +135,3 @@ def _made(about: dict[str, Any]) -> str:
         f"{about.get('date')}, {effort.get('rounds')} rounds of {effort.get('sample_ms', 0):.0f} "
         "ms.\n"
     )
-
-
-def times(ratio: float | None) -> str:
-    """A ratio as it stands in a table; nothing for none."""
-    return NOTHING if ratio is None else f"{ratio:.2f}x"
