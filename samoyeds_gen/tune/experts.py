@@ -26,8 +26,8 @@ from samoyeds_gen.tune.shapes import ring
 
 BASE: Final = "experts_sm90"
 TOKENS: Final = (16, 24, 32, 48, 64, 80, 96, 112, 120, 128, 144, 160, 176, 192, 200)
-EARLY_TO: Final = 0  # tokens a tile, up to which a layer's launches begin early: not measured yet
-MATRICES: Final = 1  # of 64 rows a warpgroup with wide tiles, without prefix sums: 2 not measured
+EARLY_TO: Final = 48  # tokens a tile, up to which a layer's launches begin early; wider ones lose
+MATRICES: Final = 2  # of 64 rows a warpgroup with wide tiles, where no prefix sums take registers
 TURNS_FROM: Final = 80  # tokens a tile: with fewer, warpgroups do not fill the matrix unit anyway
 SPARSE_BYTES: Final = 0.57  # bytes of weight, metadata and words an element that is stored
 MANY_WAVES: Final = 12  # from so many on, the last one counts half

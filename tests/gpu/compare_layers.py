@@ -2,7 +2,7 @@
 
     python tests/gpu/compare_layers.py [--format N,M,V] CONFIG TOKENS[,TOKENS ..] NAME=VALUE ..
 
-    python tests/gpu/compare_layers.py qwen3-30b-a3b 16,128 samoyeds_gen.tune.experts.EARLY_TO=64
+    python tests/gpu/compare_layers.py qwen3-30b-a3b 16,128 samoyeds_gen.tune.experts.EARLY_TO=0
 
 Weights, of format (1,2,128) if none is given, tokens and routing are the same for both; outputs
 must be the same bits. Calls are replayed from CUDA graphs and taken in turn. Needs a GPU; CONFIG is

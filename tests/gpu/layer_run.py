@@ -28,8 +28,8 @@ TOKENS = (1, 40, 200)
 
 def choose(kind: str) -> None:
     """Let schedules of one kind be the only candidates."""
-    if kind == "early":
-        kind, choice.EARLY_TO = "before", max(choice.TOKENS)
+    choice.EARLY_TO = max(choice.TOKENS) if kind == "early" else 0
+    kind = "before" if kind == "early" else kind
     candidates = choice._candidates
 
     def of_kind(problem):

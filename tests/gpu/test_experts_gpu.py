@@ -176,7 +176,7 @@ def test_a_graph_replays_with_other_routing():
 
 
 @pytest.mark.host_time
-def test_host_time_of_a_layer_call():
+def test_host_time_of_a_layer_call(slowness):
     experts = layer()
     x, chosen, weights = drawn(16, 16, 4)
     best = 1.0
@@ -190,7 +190,7 @@ def test_host_time_of_a_layer_call():
                 experts(x, chosen, weights)
             best = min(best, (time.perf_counter() - began) / 20)
     print(f"a layer call takes {1e6 * best:.1f} us of the host")
-    assert best < 40e-6
+    assert best < 40e-6 * slowness
 
 
 @pytest.mark.parametrize("tokens", [1, 16, 100, 1000])

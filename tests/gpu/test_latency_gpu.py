@@ -65,7 +65,7 @@ def test_from_schedule_to_loaded_kernel(name, tmp_path):
 
 
 @pytest.mark.parametrize("selected", [False, True])
-def test_host_overhead_of_a_repeated_call(selected):
+def test_host_overhead_of_a_repeated_call(selected, slowness):
     kernel = sg.compile("ssmm_sm80_prefix", n=1, m=2, v=128)
     w = sg.encode(torch.randn(512, 128, device="cuda"), n=1, m=2, v=128)
     tokens = torch.randn(64, 128, device="cuda").bfloat16()
@@ -76,7 +76,7 @@ def test_host_overhead_of_a_repeated_call(selected):
         spent, _ = seconds(lambda: [kernel(*arguments) for _ in range(50)])
         best = min(best, spent / 50)
     print(f"host overhead of a repeated call, selected={selected}: {1e6 * best:.1f} us")
-    assert best < 10e-6
+    assert best < 10e-6 * slowness
 
 
 def test_a_repeated_call_sees_new_contents_and_new_places():

@@ -240,7 +240,7 @@ def host_times(*calls):
 
 
 @pytest.mark.host_time
-def test_host_overhead_of_a_layer_call(models):
+def test_host_overhead_of_a_layer_call(models, slowness):
     """Beyond the linear steps of the router and of the shared experts' gate, which dense layers
     have too.
     """
@@ -258,4 +258,4 @@ def test_host_overhead_of_a_layer_call(models):
     with torch.no_grad():
         whole, own = host_times(lambda: layer(x), steps)
     print(f"a layer call takes {1e6 * whole:.1f} us of the host, its linear steps {1e6 * own:.1f}")
-    assert whole - own < 40e-6
+    assert whole - own < 40e-6 * slowness

@@ -132,7 +132,7 @@ def test_a_search_ends_with_a_right_kernel_and_is_not_repeated(tmp_path):
 
 
 @pytest.mark.host_time
-def test_an_automatic_call_is_right_and_quick_to_repeat():
+def test_an_automatic_call_is_right_and_quick_to_repeat(slowness):
     import time
 
     kernel = sg.compile(n=1, m=2, v=128)
@@ -149,4 +149,4 @@ def test_an_automatic_call_is_right_and_quick_to_repeat():
             kernel(w, x)
         best = min(best, (time.perf_counter() - began) / 50)
     print(f"host overhead of a repeated automatic call: {1e6 * best:.1f} us")
-    assert best < 14e-6
+    assert best < 14e-6 * slowness

@@ -127,30 +127,24 @@ def test_a_format_that_no_kernel_takes_is_refused(name):
         expert_schedules(ExpertTask(**MIXTRAL, tokens=16), problem, machine_named(name))
 
 
-def test_launches_begin_early_up_to_a_number_of_tokens_a_tile(monkeypatch):
-    """Nobody's do yet."""
+def test_launches_begin_early_up_to_a_number_of_tokens_a_tile():
     task = ExpertTask(**MIXTRAL, tokens=64)
-    assert not any(each.launch.dependent for each in expert_schedules(task, GATE, H200))
-    monkeypatch.setattr(experts, "EARLY_TO", 64)
     made = expert_schedules(task, GATE, H200)
-    assert {each.launch.dependent for each in made if each.tile.n <= 64} == {True}
-    assert {each.launch.dependent for each in made if each.tile.n > 64} == {False}
-    assert any(each.tile.n > 64 for each in made)
+    narrow = [each.launch.dependent for each in made if each.tile.n <= experts.EARLY_TO]
+    wide = [each.launch.dependent for each in made if each.tile.n > experts.EARLY_TO]
+    assert set(narrow) == {True}
+    assert set(wide) == {False}
 
 
 @pytest.mark.parametrize("form", [Format(1, 1, 32), Format(4, 8, 32), Format(1, 2, 128)], ids=str)
-def test_wide_tiles_may_have_two_matrices_a_warpgroup(form, monkeypatch):
-    """Nobody's have yet; prefix sums take the registers of both."""
+def test_wide_tiles_have_two_matrices_a_warpgroup_unless_prefix_sums_take_registers(form):
     problem = make_ssmm(form, "bfloat16", grouped=True)
-    task = ExpertTask(**MIXTRAL, tokens=4096)
-    plain = expert_schedules(task, problem, H200)
-    assert {each.epilogue.by for each in plain} == {"warp"}
-    monkeypatch.setattr(experts, "MATRICES", 2)
-    made = expert_schedules(task, problem, H200)
-    if form.n == 1 and form.m == 2:
-        assert made == plain
-        return
+    made = expert_schedules(ExpertTask(**MIXTRAL, tokens=4096), problem, H200)
     tall = [each for each in made if each.epilogue.by == "warpgroup"]
+    assert {each.epilogue.by for each in made if each not in tall} <= {"warp"}
+    if (form.n, form.m) == (1, 2):
+        assert not tall
+        return
     assert {each.tile.m // each.warps.m for each in tall} == {32}
     assert {each.tile.m // each.warps.m for each in made if each not in tall} <= {16}
     assert all((each.tile.n >= experts.TURNS_FROM) == (each in tall) for each in made)

@@ -45,6 +45,8 @@ EXPOSED = 1.25  # times as many where warpgroups neither take turns nor split th
 LATENCY = 900  # clocks from a TMA copy's issue until its bytes are there
 LINE = 2.0  # clocks of a tile that are no step, for each line of memory that its stores touch;
 LINE_BYTES = 128
+SECTOR_BYTES = 32  # of L2,
+STRADDLING = 1.8  # times as long for rows of tokens that begin inside of one
 EXCHANGE = 1500  # and those that a cluster waits for the parts of its sums,
 EXCHANGED_PER_CLOCK = 32  # which move at so many bytes a clock
 
@@ -146,6 +148,8 @@ def demand(
     reads = g.groups * (g.token_bytes + g.word_bytes)
     lines = tile.m * tile.n * problem.out_dtype.bytes / min(LINE_BYTES, 16 * g.token_chunks)
     past = weight if g.fragment_buffers else 0
+    aligned = k * problem.dtype.bytes % SECTOR_BYTES == 0
+    tokens = g.token_bytes / g.cluster * (1.0 if aligned else STRADDLING)
     return Demand(
         tiles=ceil(m / tile.m) * ceil(n / tile.n) * g.split,
         resident=1,
@@ -153,7 +157,7 @@ def demand(
         unit=schedule.tensorize,
         matrix=2.0 * rows * tile.n * tile.k + _fold_operations(schedule, problem, machine),
         shared=g.stage_bytes + reads + weight - past,
-        fetched=g.stage_bytes + past - g.token_bytes * (1 - 1 / g.cluster),
+        fetched=g.stage_bytes + past - g.token_bytes + tokens,
         vector=0.0,
         latency=LATENCY / (schedule.pipeline.stages - 1),
         drain=LINE * lines + (EXCHANGE + parts / EXCHANGED_PER_CLOCK if g.split > 1 else 0),
