@@ -23,17 +23,12 @@ def begins_early(schedules: Iterable[Schedule]) -> bool:
     return all(each.launch.dependent for each in schedules)
 
 
-def schedules_of(products: Iterable[Product]) -> list[Schedule]:
-    """The schedules that products are compiled from."""
-    return [kernel.variant.plan.schedule for kernel, _ in products]
-
-
 class ExpertsCall(PreparedCall):
     """`call(arrays) -> out [tokens, hidden]`: route or sort, both products, combine.
 
     `order` are the launches of the routing for this number of tokens; `experts` the grouped kernels
-    and stacked weights of both products, of the routed experts and the shared ones. Where all of
-    them begin early, so do combinations; the order should, too. `lone` are the
+    and stacked weights of both products, of the routed experts and the shared ones. Where the order
+    begins early, combinations do, too. `lone` are the
     kernels and weights of one more, the last of the routing's experts, which has a width of its own
     and sees every token; `ends` is where 0 and their number lie then, int32 [2].
     A call's `arrays` have the names that the routing's kernels give them, and "x" for the tokens
@@ -55,7 +50,7 @@ class ExpertsCall(PreparedCall):
     ) -> None:
         self._keep = keep
         (gate, up), (down, lower) = experts
-        self._early = begins_early(schedules_of((*experts, *(lone or ()))))
+        self._early = order.early
         stack = order.shapes["offsets"][0] - (1 if lone is None else 2)
         hidden = lower.shape[0] // stack
         super().__init__(device, up.dtype, (tokens, hidden), like="x")

@@ -69,6 +69,11 @@ class Order:
     shapes: dict[str, tuple[int, ...]]
     chunks: int
 
+    @property
+    def early(self) -> bool:
+        """Whether its launches begin while the ones before end."""
+        return any(each.built.plan.problem.early for each in self.launches)
+
 
 DTYPES = Routed("int32", "float32", "int32", "int32", "float32", "int32")
 """The dtypes of a result."""

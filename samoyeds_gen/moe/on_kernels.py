@@ -14,7 +14,7 @@ from samoyeds_gen.errors import CompileError
 from samoyeds_gen.formats import SparseWeight
 from samoyeds_gen.formats.arrays import Array
 from samoyeds_gen.kernel import ExpertsCall, GroupedKernel, RowsCall, grouped_kernel
-from samoyeds_gen.kernel.experts import begins_early, schedules_of
+from samoyeds_gen.kernel.experts import begins_early
 from samoyeds_gen.kernel.routing import RoutingKernel, combine, compile_routing
 from samoyeds_gen.kernel.routing_steps import order_of
 from samoyeds_gen.language import Routed, Routing, Ssmm, make_ssmm, target_named
@@ -244,7 +244,8 @@ def _prepare(work: Work, kinds: Kinds, ends: Array | None) -> ExpertsCall:
 
     experts = stacked(work.up, first, index="int32"), stacked(work.down, PLAIN)
     own = None if lone is None else (alone(lone[0], first), alone(lone[1], PLAIN))
-    early = begins_early(schedules_of((*experts, *(own or ()))))
+    products = (*experts, *(own or ()))
+    early = begins_early(kernel.variant.plan.schedule for kernel, _ in products)
     order = order_of(work.rule, target, len(tokens), chooses=chooses, early=early, **names)
     return ExpertsCall(
         order,

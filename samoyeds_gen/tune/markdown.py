@@ -32,7 +32,7 @@ def rates_markdown(rows: Sequence[Row]) -> str:
 
 def times_markdown(rows: Sequence[Row]) -> str:
     """Microseconds of every contender by shape, with the ratio to cuBLAS."""
-    return _by_shape(rows, lambda row: f"{row.median_us:.1f}")
+    return _by_shape(rows, _microseconds)
 
 
 def decode_markdown(rows: Sequence[Row]) -> str:
@@ -45,7 +45,7 @@ def decode_markdown(rows: Sequence[Row]) -> str:
     for row in ours:
         by_weight.setdefault((row.m, row.k), {})[row.n] = row
     lines = [
-        (f"{m} x {k}", *(_cell(cells.get(n), f"{cells[n].median_us:.1f}") for n in tokens))
+        (f"{m} x {k}", *(_cell(cells.get(n), _microseconds) for n in tokens))
         for (m, k), cells in by_weight.items()
     ]
     head = ("m x k", *(f"n = {n}" for n in tokens))
@@ -65,10 +65,7 @@ def _by_shape(rows: Sequence[Row], figure: Callable[[Row], str]) -> str:
     lines = []
     for shape in dict.fromkeys(row.shape for row in rows):
         here = [(name, cells.get(shape)) for name, cells in columns.items()]
-        figures = [
-            _cell(row, "" if row is None else figure(row), bare=name == CUBLAS)
-            for name, row in here
-        ]
+        figures = [_cell(row, figure, bare=name == CUBLAS) for name, row in here]
         lines.append((", ".join(map(str, shape)), *figures))
     ratios = [
         [row.ratio for row in cells.values() if row.ratio is not None] for cells in columns.values()
@@ -80,10 +77,15 @@ def _by_shape(rows: Sequence[Row], figure: Callable[[Row], str]) -> str:
     return table(("m, k, n", *columns), [*lines, ("geometric mean (least)", *spread)])
 
 
-def _cell(row: Row | None, figure: str, *, bare: bool = False) -> str:
+def _microseconds(row: Row) -> str:
+    return f"{row.median_us:.1f}"
+
+
+def _cell(row: Row | None, figure: Callable[[Row], str], *, bare: bool = False) -> str:
+    """A row's figure and ratio; nothing where a run has no such row."""
     if row is None:
         return ""
-    return figure if bare or row.ratio is None else f"{figure} ({times(row.ratio)})"
+    return figure(row) if bare or row.ratio is None else f"{figure(row)} ({times(row.ratio)})"
 
 
 def _ahead(rows: Sequence[Row]) -> str:

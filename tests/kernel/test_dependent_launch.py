@@ -18,7 +18,8 @@ from samoyeds_gen.compiler import (
 )
 from samoyeds_gen.errors import ScheduleError
 from samoyeds_gen.formats import Format
-from samoyeds_gen.kernel.experts import begins_early, schedules_of
+from samoyeds_gen.kernel.experts import begins_early
+from samoyeds_gen.kernel.routing_steps import order_of
 from samoyeds_gen.language import Routing, load_schedule, make_ssmm, target_named
 from samoyeds_gen.language.dtypes import BFLOAT16
 from samoyeds_gen.language.schedule import Launch, Tile
@@ -134,11 +135,15 @@ def test_early_routing_needs_a_target_that_has_it():
 @pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize("second", [False, True])
 def test_a_layer_begins_early_where_all_of_its_products_do(first, second):
-    kernels = [
-        sg.compile_grouped(
-            experts_schedule(FORMS[0], Launch(early)), n=1, m=2, v=64, target="sm_90a"
-        )
-        for early in (first, second)
-    ]
-    w = experts_of(FORMS[0], 2, 32, 128, np.random.default_rng(0))
-    assert begins_early(schedules_of([(each, w) for each in kernels])) == (first and second)
+    schedules = [experts_schedule(FORMS[0], Launch(early)) for early in (first, second)]
+    assert begins_early(schedules) == (first and second)
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("tokens", [1, 5000])
+def test_an_order_knows_whether_its_launches_begin_early(early, tokens):
+    routing = Routing(8, 2, "softmax_topk", True)
+    order = order_of(
+        routing, target_named("sm_90a"), tokens, chooses=True, values="float32", early=early
+    )
+    assert order.early == early

@@ -92,6 +92,20 @@ def test_decode_is_by_weight_and_tokens():
     assert f"At n = 1 that is {rate:.1f} to {rate:.1f} TB/s" in text
 
 
+def test_a_weight_without_a_number_of_tokens_has_an_empty_cell():
+    """What a decode run lacks where a kernel was refused, or where it ended before."""
+    shapes = ((4096, 4096, 1), (4096, 4096, 8), (8192, 8192, 1))
+    rows = [
+        row("auto (1,2,128)", shape, 10.0, kind="ours", format="1,2,128", group="decode")
+        for shape in shapes
+    ]
+    assert cells(decode_markdown(rows)) == [
+        ["m x k", "n = 1", "n = 8"],
+        ["4096 x 4096", "10.0 (10.00x)", "10.0 (10.00x)"],
+        ["8192 x 8192", "10.0 (10.00x)", ""],
+    ]
+
+
 def test_what_was_not_measured_says_so():
     assert rates_markdown([]) == times_markdown([]) == decode_markdown([]) == NOT_YET
 

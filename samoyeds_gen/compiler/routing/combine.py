@@ -22,9 +22,9 @@ PIECES = 4
 """Most pieces of a row that a thread has."""
 
 SECTIONS = {
-    "begin_early": "let the launch behind begin",
+    "begin_early": EARLY["begin_early"],
     "thread_place": "the token and pieces of a thread",
-    "await_before": "wait until the launch before has ended",
+    "await_before": EARLY["await_before"],
     "add_rows": "rows added in order",
     "store_sums": "sums rounded and stored",
 }

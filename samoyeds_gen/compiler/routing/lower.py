@@ -40,6 +40,11 @@ FUNCTIONS = {
     "choose": "experts and weights of one token",
     "earlier": "tokens before one that have their bit set",
 }
+EARLY = {
+    "begin_early": "let the launch behind begin",
+    "await_before": "wait until the launch before has ended",
+}
+"""Sections of kernels that begin early alone; they wait behind what is shared memory's only."""
 SECTIONS = {
     "whole": "all tokens in one CTA",
     "chunk_of_tokens": "a chunk of tokens a CTA",
@@ -58,11 +63,8 @@ SECTIONS = {
     "store_offsets_once": "offsets, from the first CTA",
     "place": "the slot of every choice",
     "place_shared": "slots of shared experts",
-    "begin_early": "let the launch behind begin",
-    "await_before": "wait until the launch before has ended",
+    **EARLY,
 }
-EARLY = ("begin_early", "await_before")
-"""Sections of kernels that begin early alone; they wait behind what is shared memory's only."""
 ORDER = {
     "route": ("begin_early", "whole", "shared_bits", "shared_choices", "await_before",
               "choose_tokens", "count_bits", "scan", "store_offsets", "place"),
